@@ -1,0 +1,114 @@
+"""The data a build hands from step to step: the source, what the converter made of it, what passes made of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack_runtime.tensors import Array, TensorSpec
+
+__all__ = [
+    "Conversion",
+    "ConversionRequest",
+    "PassRequest",
+    "PassResult",
+    "Refusal",
+    "SourceModel",
+    "StepRecord",
+    "TFLiteModel",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceModel:
+    """A model as its author left it: `format` was detected from content, `digest` is SHA-256 (hex)."""
+
+    path: Path
+    format: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One step of the build as the signed provenance tells it; digests are SHA-256 (hex)."""
+
+    use: str
+    tool: str
+    options: str
+    input_digest: str
+    output_digest: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TFLiteModel:
+    """TFLite bytes and the steps that led to them; inputs and outputs carry the source's names and order."""
+
+    data: bytes
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    history: tuple[StepRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionRequest:
+    """What a converter plug-in gets, in its child process.
+
+    `feeds` holds real samples by the source's input names: arrays of shape [n, ...], n samples, each of the
+    input's shape with the batch dimension fixed to 1, so that ``feeds[name][i].reshape(spec.shape)`` is one run.
+    `single` is set instead of names when the caller had one unnamed array for a model with one input.
+    """
+
+    source: Path
+    options: str
+    feeds: Mapping[str, Array]
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """What a converter plug-in gives back.
+
+    `tflite` is the float model whose one SignatureDef (``serving_default``) has the source's tensor names; `inputs`
+    and `outputs` are the source's specs in the source's order, batch fixed to 1; `reference` are the source
+    framework's own outputs on `ConversionRequest.feeds`, shape [n, ...] by output name.
+    """
+
+    tflite: bytes
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    reference: Mapping[str, Array]
+    tool: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassRequest:
+    """What a pass plug-in gets, in its child process; `calibration` as `ConversionRequest.feeds`."""
+
+    model: bytes
+    engine: str
+    options: str
+    calibration: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassResult:
+    """What a pass plug-in gives back."""
+
+    model: bytes
+    tool: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """One row of the table that says why a candidate is not shipped."""
+
+    profile: str
+    scheme: str
+    check: str
+    found: str
+    wanted: str
+    remedy: str
