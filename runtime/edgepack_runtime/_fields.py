@@ -41,9 +41,9 @@ class Fields:
     @overload
     def take(self, name: str, kind: type[T]) -> T: ...
     @overload
-    def take(self, name: str, kind: type[T], default: T) -> T: ...
-    @overload
     def take(self, name: str, kind: type[T], default: None) -> T | None: ...
+    @overload
+    def take(self, name: str, kind: type[T], default: T) -> T: ...
 
     def take(self, name: str, kind: type[T], default: Any = _MISSING) -> Any:
         """Return the field `name`, which must be a `kind` (int is accepted for float, bool is no int).
@@ -163,11 +163,11 @@ def parse_json(data: bytes, path: str) -> object:
         raise SchemaError(f"{path}: {text} is no JSON number")
 
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+        value: object = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
         _check(value, path, 0)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise SchemaError(f"{path}: not valid JSON ({error})") from None
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def canonical_json(value: object) -> bytes:

@@ -102,8 +102,12 @@ class _Decoder:
             return Path(value)
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
-        self._expect(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)),
-                     kind.__name__, value, path)
+        self._expect(
+            isinstance(value, kind) and (kind is bool or not isinstance(value, bool)),
+            kind.__name__,
+            value,
+            path,
+        )
         return value
 
     @staticmethod
@@ -136,7 +140,8 @@ class _Decoder:
         self._expect(isinstance(value, dict) and isinstance(value.get("blob"), int), "bytes", value, path)
         if not 0 <= value["blob"] < len(self.blobs):
             raise SchemaError(f"{path}: blob {value['blob']} of {len(self.blobs)}")
-        return self.blobs[value["blob"]]
+        blob: bytes = self.blobs[value["blob"]]
+        return blob
 
     def _array(self, value: Any, path: str) -> Array:
         data = self._blob(value, path)

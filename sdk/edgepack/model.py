@@ -55,9 +55,8 @@ class TFLiteModel:
 class ConversionRequest:
     """What a converter plug-in gets, in its child process.
 
-    `feeds` holds real samples by the source's input names: arrays of shape [n, ...], n samples, each of the
-    input's shape with the batch dimension fixed to 1, so that ``feeds[name][i].reshape(spec.shape)`` is one run.
-    `single` is set instead of names when the caller had one unnamed array for a model with one input.
+    `options` is canonical JSON of the plug-in's `Options`. `feeds` holds real samples as the data file has them, [n, ...]
+    by array name; `edgepack.dataset.bind_feeds` checks them against the model's inputs. `scratch` is a private folder.
     """
 
     source: Path

@@ -1,0 +1,222 @@
+"""Calibration and evaluation data: .npz and .npy files, checked against the model before anything slow starts.
+
+An ``.npz`` holds one array an input, by the input's name (or one array named ``x`` for a model with one input), and
+for evaluation the labels under one of `LABEL_NAMES`. The first dimension counts the samples. An ``.npy`` holds the one
+input. Nothing is cast, scaled or reshaped but a batch dimension of 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from edgepack.errors import DatasetError
+from edgepack_runtime.tensors import DTYPES, Array, TensorSpec
+
+__all__ = ["LABEL_NAMES", "UNNAMED", "Dataset", "bind_feeds", "join_feeds", "load_dataset", "take_samples"]
+
+LABEL_NAMES = ("y", "label", "labels", "target", "targets")
+UNNAMED = "x"
+_MAX_BYTES = 16 << 30
+_HEADER_VERSIONS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Samples by array name, [n, ...]; `labels` [n] or None; `digest` is the file's SHA-256 (hex)."""
+
+    path: Path
+    feeds: Mapping[str, Array]
+    labels: Array | None
+    digest: str
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.feeds.values())))
+
+
+def load_dataset(path: Path, what: str) -> Dataset:
+    """Return the arrays of an .npz or .npy file.
+
+    Args:
+        path: the file.
+        what: ``calibration`` or ``evaluation``, for messages.
+
+    Raises:
+        DatasetError: it cannot be read, is of another kind, holds objects, NaN, no sample, or arrays of
+            different lengths.
+    """
+    where = f"{what} data {path}"
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if magic == b"\x93NUMPY":
+            arrays = {UNNAMED: _read_npy(path, where)}
+        elif magic[:4] == b"PK\x03\x04":
+            arrays = dict(_read_npz(path, where))
+        else:
+            raise DatasetError(
+                f"{where}: neither .npz nor .npy (it starts with {magic!r})",
+                hint="save it with numpy.savez(FILE, NAME_OF_INPUT=array)",
+            )
+    except OSError as error:
+        raise DatasetError(f"{where}: {error.strerror or error}") from None
+    labels = [name for name in LABEL_NAMES if name in arrays]
+    if len(labels) > 1:
+        raise DatasetError(f"{where}: labels stand under {' and '.join(labels)}; keep one of them")
+    label_array = arrays.pop(labels[0]) if labels else None
+    _check(arrays, label_array, where)
+    return Dataset(path=path, feeds=arrays, labels=label_array, digest=digest)
+
+
+def _check(arrays: Mapping[str, Array], labels: Array | None, where: str) -> None:
+    if not arrays:
+        raise DatasetError(f"{where}: no input array in it")
+    for name, array in arrays.items():
+        if str(array.dtype) not in DTYPES:
+            raise DatasetError(f"{where}: array {name!r} has dtype {array.dtype}, known are {', '.join(DTYPES)}")
+        if array.ndim == 0 or len(array) == 0:
+            raise DatasetError(f"{where}: array {name!r} holds no sample (shape {list(array.shape)})")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DatasetError(f"{where}: array {name!r} holds NaN or infinity")
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if labels is not None:
+        if labels.ndim == 0 or labels.dtype.kind not in "iufb":
+            raise DatasetError(f"{where}: labels must be numbers, one or more a sample, got {labels.dtype}")
+        lengths["labels"] = len(labels)
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise DatasetError(f"{where}: the arrays count different numbers of samples: {counts}")
+
+
+def _read_npz(path: Path, where: str) -> Iterator[tuple[str, Array]]:
+    with _as_dataset_error(where), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        if len({i.filename for i in infos}) != len(infos):
+            raise DatasetError(f"{where}: two arrays have the same name")
+        if sum(i.file_size for i in infos) > _MAX_BYTES:
+            raise DatasetError(f"{where}: unpacks to more than {_MAX_BYTES >> 30} GiB")
+        for info in infos:
+            name = info.filename.removesuffix(".npy")
+            with archive.open(info) as member:
+                yield name, _read_array(cast("BinaryIO", member), info.file_size, f"{where}, array {name!r}")
+
+
+def _read_npy(path: Path, where: str) -> Array:
+    with _as_dataset_error(where), path.open("rb") as file:
+        return _read_array(file, path.stat().st_size, where)
+
+
+@contextmanager
+def _as_dataset_error(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        ValueError,
+        EOFError,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        MemoryError,
+        SyntaxError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(f"{where}: damaged or no numpy file ({reason})") from None
+
+
+def _read_array(file: BinaryIO, size: int, where: str) -> Array:
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADER_VERSIONS:
+        raise DatasetError(f"{where}: .npy format {version} is not known")
+    shape, fortran, dtype = _HEADER_VERSIONS[version](file)
+    if dtype.hasobject:
+        raise DatasetError(f"{where}: holds Python objects; loading them would execute code")
+    count = 1
+    for length in shape:
+        count *= length
+    # numpy allocates what the header claims before it reads a byte: the claim is checked first.
+    if count * dtype.itemsize > size:
+        raise DatasetError(f"{where}: the header claims {list(shape)} {dtype}, the file is too short for that")
+    data = file.read(count * dtype.itemsize)
+    if len(data) != count * dtype.itemsize:
+        raise DatasetError(f"{where}: truncated")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def bind_feeds(feeds: Mapping[str, Array], specs: tuple[TensorSpec, ...], what: str) -> dict[str, Array]:
+    """Return `feeds` by input name, each [n, *spec.shape] (batch dimension of 1 kept), in the specs' order.
+
+    Args:
+        feeds: arrays [n, ...] by input name; one array named ``x`` stands for the only input.
+        specs: the model's inputs with the batch fixed to 1.
+        what: named in messages, e.g. ``calibration data digits.npz``.
+
+    Raises:
+        DatasetError: a name is missing or unknown, or a shape or dtype does not fit; nothing is cast.
+    """
+    takes = "; ".join(str(spec) for spec in specs)
+    if len(specs) == 1 and tuple(feeds) == (UNNAMED,):
+        feeds = {specs[0].name: feeds[UNNAMED]}
+    wanted = {spec.name for spec in specs}
+    if feeds.keys() != wanted:
+        raise DatasetError(
+            f"{what}: has the arrays {sorted(feeds)}, the model's inputs are {sorted(wanted)}",
+            hint=f"the model takes {takes}; labels may stand under {', '.join(LABEL_NAMES)}",
+        )
+    return {spec.name: _bind(feeds[spec.name], spec, what) for spec in specs}
+
+
+def _bind(array: Array, spec: TensorSpec, what: str) -> Array:
+    if array.dtype != np.dtype(spec.dtype):
+        raise DatasetError(
+            f"{what}: array {spec.name!r} has dtype {array.dtype}, the model takes {spec.dtype}",
+            hint=f"apply the model's preprocessing when you save it, e.g. array.astype({spec.dtype!r}) / 255",
+        )
+    fits = tuple(array.shape[1:]) == spec.shape
+    without_batch = spec.shape[:1] == (1,) and tuple(array.shape[1:]) == spec.shape[1:]
+    if not fits and not without_batch:
+        sample = list(spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape)
+        raise DatasetError(
+            f"{what}: array {spec.name!r} has shape {list(array.shape)}, "
+            f"expected [number of samples, {', '.join(map(str, sample))}]"
+        )
+    return array.reshape(len(array), *spec.shape)
+
+
+def join_feeds(first: Mapping[str, Array], second: Mapping[str, Array] | None) -> dict[str, Array]:
+    """Return the samples of both, first those of `first`.
+
+    Raises:
+        DatasetError: they name different arrays or their samples differ in shape or dtype.
+    """
+    if second is None:
+        return dict(first)
+    if first.keys() != second.keys():
+        raise DatasetError(
+            f"calibration and evaluation data name different arrays: {sorted(first)} and {sorted(second)}"
+        )
+    for name, array in first.items():
+        other = second[name]
+        if array.shape[1:] != other.shape[1:] or array.dtype != other.dtype:
+            raise DatasetError(
+                f"array {name!r} differs between calibration ({array.dtype}{list(array.shape[1:])} a sample) "
+                f"and evaluation data ({other.dtype}{list(other.shape[1:])})"
+            )
+    return {name: np.concatenate([array, second[name]]) for name, array in first.items()}
+
+
+def take_samples(feeds: Mapping[str, Array], index: slice | Array) -> dict[str, Array]:
+    """Return the samples at `index` of every array."""
+    return {name: array[index] for name, array in feeds.items()}

@@ -1,0 +1,208 @@
+"""How good a candidate is: against the float source's outputs, and by a metric on labelled data, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepack.errors import DatasetError, RecipeError
+from edgepack_runtime.tensors import Array
+
+__all__ = ["METRICS", "Drop", "Interval", "Parity", "compare", "measure_drop", "parity", "predictions"]
+
+_RESAMPLES = 2000
+_LEVEL = 95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """One output of a candidate against the float source's, over all samples.
+
+    `max_error` is the largest absolute difference, `range` max - min of the source's output, `correlation`
+    Pearson's r over all values (1.0 where the source's output is constant and met), `agreement` the share of samples
+    with the same decision (arg max over the last dimension; None where there is nothing to decide).
+    """
+
+    output: str
+    max_error: float
+    range: float
+    correlation: float
+    agreement: float | None
+
+    @property
+    def relative_error(self) -> float:
+        """`max_error` as a share of the source's range."""
+        return self.max_error / self.range if self.range > 0 else self.max_error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """A metric before and after; `drop` is source minus candidate, by paired bootstrap over the samples."""
+
+    metric: str
+    samples: int
+    source: Interval
+    candidate: Interval
+    drop: Interval
+
+
+def parity(name: str, reference: Array, candidate: Array) -> Parity:
+    """Return how far `candidate` [n, ...] is from `reference` of the same shape.
+
+    Raises:
+        DatasetError: the shapes differ, so that nothing can be compared.
+    """
+    if reference.shape != candidate.shape:
+        raise DatasetError(
+            f"output {name!r}: the source gives shape {list(reference.shape)}, the candidate {list(candidate.shape)}"
+        )
+    a, b = reference.astype(np.float64), candidate.astype(np.float64)
+    finite = bool(np.isfinite(b).all())
+    error = float(np.abs(a - b).max()) if finite else float("inf")
+    spread = float(a.max() - a.min())
+    decides = reference.ndim >= 2 and reference.shape[-1] > 1
+    agreement = float((a.argmax(-1) == b.argmax(-1)).mean()) if decides and finite else None
+    return Parity(
+        output=name,
+        max_error=error,
+        range=spread,
+        correlation=_correlation(a, b, finite),
+        agreement=agreement,
+    )
+
+
+def _correlation(a: Array, b: Array, finite: bool) -> float:
+    if not finite:
+        return 0.0
+    x, y = a.ravel() - a.mean(), b.ravel() - b.mean()
+    norm = float(np.linalg.norm(x) * np.linalg.norm(y))
+    if norm == 0.0:
+        return 1.0 if np.allclose(a, b) else 0.0
+    return float(np.dot(x, y) / norm)
+
+
+def compare(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> tuple[Parity, ...]:
+    """Return `parity` for every output, in the source's order.
+
+    Raises:
+        DatasetError: the two have outputs of other names or shapes.
+    """
+    if reference.keys() != candidate.keys():
+        raise DatasetError(f"the source's outputs are {sorted(reference)}, the candidate's {sorted(candidate)}")
+    return tuple(parity(name, value, candidate[name]) for name, value in reference.items())
+
+
+def predictions(outputs: Mapping[str, Array], labels: Array, output: str | None) -> tuple[Array, Array]:
+    """Return predicted and true classes, [n] each.
+
+    The deciding output is `output`, or the only one of shape [n, 1, classes] or [n, classes]. One value a sample is a
+    probability: class 1 from 0.5 on. One-hot labels are accepted.
+
+    Raises:
+        DatasetError: no output or several can be meant, or the labels do not fit.
+    """
+    count = len(labels)
+    flat = {n: v.reshape(count, -1) for n, v in outputs.items() if v.size and v.size // count == v.shape[-1]}
+    if output is not None:
+        if output not in flat:
+            raise DatasetError(f"output {output!r} gives no class scores; those that do are {sorted(flat)}")
+    elif len(flat) != 1:
+        raise DatasetError(
+            f"accuracy needs one output of class scores, the model has {len(flat)}: {sorted(flat)}",
+            hint="name it with --output",
+        )
+    scores = flat[output if output is not None else next(iter(flat))]
+    classes = scores.shape[1]
+    predicted = (scores[:, 0] >= 0.5).astype(np.int64) if classes == 1 else scores.argmax(1)
+    truth = labels.reshape(count, -1)
+    truth = truth.argmax(1) if truth.shape[1] == classes and classes > 1 else truth[:, 0]
+    if truth.shape != (count,) or labels.reshape(count, -1).shape[1] not in (1, classes):
+        raise DatasetError(f"labels of shape {list(labels.shape)} fit neither classes [n] nor one-hot [n, {classes}]")
+    if not np.array_equal(truth, truth.astype(np.int64)):
+        raise DatasetError("labels are no whole numbers, but accuracy counts classes")
+    top = int(truth.max())
+    if top >= max(classes, 2) or int(truth.min()) < 0:
+        raise DatasetError(f"labels reach from {int(truth.min())} to {top}, the output has {max(classes, 2)} classes")
+    return predicted, truth.astype(np.int64)
+
+
+def _accuracy(predicted: Array, truth: Array) -> float:
+    return float((predicted == truth).mean())
+
+
+def _per_class(predicted: Array, truth: Array) -> tuple[Array, Array]:
+    classes = int(max(predicted.max(), truth.max())) + 1
+    hits = np.bincount(truth[predicted == truth], minlength=classes).astype(np.float64)
+    said, are = np.bincount(predicted, minlength=classes), np.bincount(truth, minlength=classes)
+    seen = are > 0
+    precision = np.divide(hits, said, out=np.zeros(classes), where=said > 0)[seen]
+    recall = np.divide(hits, are, out=np.zeros(classes), where=seen)[seen]
+    return precision, recall
+
+
+def _recall(predicted: Array, truth: Array) -> float:
+    return float(_per_class(predicted, truth)[1].mean())
+
+
+def _precision(predicted: Array, truth: Array) -> float:
+    return float(_per_class(predicted, truth)[0].mean())
+
+
+def _f1(predicted: Array, truth: Array) -> float:
+    precision, recall = _per_class(predicted, truth)
+    total = precision + recall
+    return float(np.divide(2 * precision * recall, total, out=np.zeros(len(total)), where=total > 0).mean())
+
+
+# Macro averages over the classes that occur in the labels.
+METRICS: Mapping[str, Callable[[Array, Array], float]] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "precision": _precision,
+    "recall": _recall,
+}
+
+
+def measure_drop(metric: str, source: Array, candidate: Array, truth: Array) -> Drop:
+    """Return what `metric` loses from `source` to `candidate`, all of them classes [n].
+
+    The interval is a percentile bootstrap over samples, paired: each resample takes the same samples for both
+    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3). The seed is fixed.
+
+    Raises:
+        RecipeError: the metric is not known.
+    """
+    if metric not in METRICS:
+        raise RecipeError(f"metric {metric!r} is not known", hint=f"known are {', '.join(METRICS)}")
+    score = METRICS[metric]
+    rng = np.random.default_rng(0)
+    count = len(truth)
+    pairs = np.empty((_RESAMPLES, 2))
+    for i in range(_RESAMPLES):
+        pick = rng.integers(0, count, count)
+        pairs[i] = score(source[pick], truth[pick]), score(candidate[pick], truth[pick])
+    before, after = score(source, truth), score(candidate, truth)
+    return Drop(
+        metric=metric,
+        samples=count,
+        source=_interval(before, pairs[:, 0]),
+        candidate=_interval(after, pairs[:, 1]),
+        drop=_interval(before - after, pairs[:, 0] - pairs[:, 1]),
+    )
+
+
+def _interval(value: float, resampled: Array) -> Interval:
+    tail = (100 - _LEVEL) / 2
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    return Interval(value=value, low=float(low), high=float(high))

@@ -1,0 +1,111 @@
+"""Run a model under the exact engine wheel a profile names, in an environment and a process of its own.
+
+The same .tflite file can be right under one engine version and garbage under another, without an error
+(`docs/conversion.md`, op versions). So nothing is believed about an engine that was not run here.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepack.worker import Workplace, run_task
+from edgepack_runtime.tensors import Array
+
+__all__ = ["LabRequest", "LabResult", "replay", "run_in_lab"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabRequest:
+    """One replay; `feeds` are arrays [n, *input shape] by input name."""
+
+    model: bytes
+    engine: str
+    num_threads: int
+    feeds: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabResult:
+    """What came out: arrays [n, *output shape] by output name, and what it took.
+
+    `ram_bytes` is the growth of the process's peak resident memory from before the model was loaded to after its
+    first run; `latency_ms` is the median of single runs on the machine named by `machine`.
+    """
+
+    outputs: Mapping[str, Array]
+    engine_version: str
+    machine: str
+    latency_ms: float
+    ram_bytes: int
+
+
+def _peak_rss() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def replay(request: LabRequest) -> LabResult:
+    """Return the model's outputs on every sample (runs in the child, in the engine's environment).
+
+    Raises:
+        EngineError: the engine cannot load or run the model.
+        InputError: the samples do not fit it.
+    """
+    from edgepack_runtime.plaintext import PlaintextModel
+
+    from edgepack_runtime.engines import load
+
+    _warm_up_the_import(request.engine)
+    before = _peak_rss()
+    with PlaintextModel.from_bytes(request.model) as plaintext:
+        engine = load(request.engine, plaintext.path, num_threads=request.num_threads)
+        count = len(next(iter(request.feeds.values())))
+        columns: dict[str, list[Array]] = {spec.name: [] for spec in engine.outputs}
+        seconds, ram = [], 0
+        for i in range(count):
+            engine.reset()
+            feeds = {name: np.ascontiguousarray(array[i]) for name, array in request.feeds.items()}
+            start = time.perf_counter()
+            outputs = engine.run(feeds)
+            seconds.append(time.perf_counter() - start)
+            if i == 0:
+                ram = max(0, _peak_rss() - before)
+            for name, value in outputs.items():
+                columns[name].append(value)
+        version = engine.version
+        engine.close()
+    return LabResult(
+        outputs={name: np.stack(values) for name, values in columns.items()},
+        engine_version=version,
+        machine=platform.machine(),
+        latency_ms=statistics.median(seconds) * 1000,
+        ram_bytes=ram,
+    )
+
+
+def _warm_up_the_import(engine: str) -> None:
+    """Import the engine, so that its own libraries do not count as the model's memory."""
+    import importlib
+
+    from edgepack_runtime.errors import EngineError
+
+    try:
+        importlib.import_module(engine.replace("-", "_") + ".interpreter")
+    except ImportError as error:
+        raise EngineError(f"engine {engine} cannot be imported: {error}") from None
+
+
+def run_in_lab(request: LabRequest, place: Workplace) -> LabResult:
+    """Return `replay(request)` computed by the interpreter of the engine's environment.
+
+    Raises:
+        EngineError: the engine cannot load or run the model.
+        WorkerError: it crashed or hung doing so.
+    """
+    return run_task("edgepack.lab:replay", request, LabResult, place)

@@ -1,0 +1,205 @@
+"""Run one plug-in function in a child process: own environment, no network, no keys, limits on what it takes.
+
+Whatever touches a stranger's file or a heavy framework goes through here, so that a converter that crashes, hangs,
+eats memory or prints to standard output is a message and not an accident, and so that code hidden in a model never
+runs in the process that holds the signing key.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import edgepack_runtime
+from edgepack import _wire
+from edgepack import errors as host_errors
+from edgepack._wire import Message
+from edgepack.errors import WorkerError
+from edgepack_runtime import errors as runtime_errors
+from edgepack_runtime.errors import EdgepackError, SchemaError
+
+__all__ = ["Call", "Limits", "Workplace", "run_task", "scratch_folder"]
+
+T = TypeVar("T")
+_TAIL_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a child may take: seconds of wall time and of CPU, bytes of anonymous memory and of one file."""
+
+    seconds: int = 1800
+    cpu_seconds: int = 3600
+    memory_bytes: int = 12 << 30
+    file_bytes: int = 8 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Where a child runs: the toolchain's interpreter, its limits, and who hears its standard error.
+
+    `log` is called with at most the last 64 KiB of it.
+    """
+
+    python: Path
+    limits: Limits = Limits()
+    log: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """The first half of a request frame: which function, under which limits."""
+
+    function: str
+    cpu_seconds: int
+    memory_bytes: int
+    file_bytes: int
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a private folder (mode 0700) that is gone afterwards, whatever happened."""
+    with tempfile.TemporaryDirectory(prefix="edgepack-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def run_task(function: str, request: object, result_type: type[T], place: Workplace) -> T:
+    """Return what `function` of a plug-in module gives for `request`, computed in a child process.
+
+    Args:
+        function: ``module:function``; it takes one dataclass and returns one.
+        request: the dataclass it takes.
+        result_type: the dataclass it returns; the reply is checked against it field by field.
+        place: where it runs, under which limits.
+
+    Raises:
+        EdgepackError: the one the plug-in raised.
+        WorkerError: it crashed, hung, hit a limit, or replied with something else.
+    """
+    body = _wire.encode(request)
+    call = Call(
+        function=function,
+        cpu_seconds=place.limits.cpu_seconds,
+        memory_bytes=place.limits.memory_bytes,
+        file_bytes=place.limits.file_bytes,
+    )
+    frame = io.BytesIO()
+    _wire.write_message(frame, Message([_wire.encode(call).value, body.value], body.blobs))
+    with scratch_folder() as scratch, tempfile.TemporaryFile() as errors:
+        process = _start(place.python, scratch, errors)
+        try:
+            output, _ = process.communicate(frame.getvalue(), timeout=place.limits.seconds)
+        except subprocess.TimeoutExpired:
+            raise WorkerError(
+                f"{_module(function)} did not finish within {place.limits.seconds} s and was stopped"
+            ) from None
+        finally:
+            _stop(process)
+        tail = _tail(errors)
+    if place.log is not None and tail:
+        place.log(tail)
+    return _reply(function, process.returncode, output, tail, result_type)
+
+
+def _start(python: Path, scratch: Path, errors: BinaryIO) -> subprocess.Popen[bytes]:
+    here = Path(__file__).resolve().parent
+    roots = {"edgepack": here, "edgepack_runtime": Path(edgepack_runtime.__file__).resolve().parent}
+    command = [str(python), "-I", "-X", "faulthandler", str(here / "_child.py")]
+    command += [f"{name}={folder}" for name, folder in roots.items()]
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=scratch,
+            env=_environment(scratch),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise WorkerError(f"cannot start {python}: {error.strerror}") from None
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """Return the child's whole environment: nothing of the caller's but what tunes numeric libraries."""
+    kept = {k: v for k, v in os.environ.items() if k.startswith(("OPENBLAS_", "OMP_", "MKL_"))}
+    return kept | {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "LANG": "C.UTF-8",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the child and whatever it started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def _tail(errors: BinaryIO) -> str:
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - _TAIL_BYTES))
+    return errors.read().decode("utf-8", "replace").strip()
+
+
+def _module(function: str) -> str:
+    return function.partition(":")[0].removeprefix("edgepack.")
+
+
+def _reply(function: str, code: int, output: bytes, tail: str, result_type: type[T]) -> T:
+    name = _module(function)
+    last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
+    hint = f"its last words: {last[:300]}" if last else None
+    if code != 0:
+        raise WorkerError(f"{name} {_end(code)}", hint=hint)
+    try:
+        message = _wire.read_message(io.BytesIO(output))
+        answer = message.value
+        if not isinstance(answer, dict) or not ({"result", "error"} & answer.keys()):
+            raise SchemaError("reply: neither result nor error")
+        if "error" in answer:
+            raise _rebuild(name, answer["error"])
+        return _wire.decode(result_type, Message(answer["result"], message.blobs), f"{name}: reply")
+    except SchemaError as error:
+        raise WorkerError(f"{name} sent no valid reply: {error}", hint=hint) from None
+
+
+def _end(code: int) -> str:
+    if code == -signal.SIGXCPU:
+        return "used up its CPU time and was stopped"
+    if code == -signal.SIGXFSZ:
+        return "wrote a larger file than allowed and was stopped"
+    if code < 0:
+        return f"crashed ({signal.Signals(-code).name})"
+    return f"ended with exit code {code}"
+
+
+def _rebuild(name: str, error: Mapping[str, Any]) -> EdgepackError:
+    """Return the child's error as one of our classes; only names in our two trees are looked up."""
+    message, hint = str(error.get("message", "")), str(error.get("hint", "")) or None
+    wanted = str(error.get("class", ""))
+    for module in (host_errors, runtime_errors):
+        found = getattr(module, wanted, None) if wanted in module.__all__ else None
+        if found is not None and wanted != "GateError":
+            rebuilt = found(message, hint=hint)
+            assert isinstance(rebuilt, EdgepackError)  # noqa: S101 - both trees hold nothing else
+            return rebuilt
+    if message.startswith("MemoryError"):
+        return WorkerError(f"{name} ran into its memory limit")
+    return WorkerError(f"{name} failed: {message}", hint="run again with --verbose to see its output")
