@@ -1,0 +1,93 @@
+"""Inference engines, one module each: TFLite bytes in a file or a memfd become something that runs.
+
+An engine is a module of this package named after its distribution ("ai-edge-litert" is `ai_edge_litert`) with one
+function, ``load(model_path, *, num_threads) -> Engine``. Nothing heavy is imported until it is called, and there is
+no list to add to.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Mapping
+from typing import Protocol
+
+from edgepack_runtime.errors import EngineError
+from edgepack_runtime.tensors import Array, TensorSpec
+
+__all__ = ["Engine", "installed", "load"]
+
+
+class Engine(Protocol):
+    """A model loaded into an inference engine.
+
+    `inputs` and `outputs` stand in the order of the model's graph. Names are those of the model's SignatureDef, or
+    the tensors' own where it has none.
+    """
+
+    @property
+    def name(self) -> str:
+        """The engine, as profiles name it."""
+
+    @property
+    def version(self) -> str:
+        """The installed version of the engine."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` takes."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` gives."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs by name, as copies the caller may keep; one thread at a time gets in.
+
+        Raises:
+            InputError: a name, shape or dtype does not fit `inputs`.
+            EngineError: the engine failed, or is closed.
+        """
+
+    def reset(self) -> None:
+        """Set the model's variable tensors to their first values, as if it had never run.
+
+        Raises:
+            EngineError: the engine failed, or is closed.
+        """
+
+    def close(self) -> None:
+        """Free the model; closing twice is allowed."""
+
+
+def _known() -> tuple[str, ...]:
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name.replace("_", "-") for name in names if not name.startswith("_")))
+
+
+def installed() -> tuple[tuple[str, str], ...]:
+    """Return name and version of each engine installed here, in alphabetical order, without importing one."""
+    found = []
+    for name in _known():
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tuple(found)
+
+
+def load(name: str, model_path: str, *, num_threads: int) -> Engine:
+    """Return the TFLite model at `model_path` ready to run; ``/proc/self/fd/N`` of a sealed memfd will do.
+
+    The path may be closed or deleted once this has returned.
+
+    Raises:
+        EngineError: the engine is unknown, not installed or broken, or refuses the model.
+        FileError: `model_path` cannot be read.
+    """
+    if name not in _known():
+        raise EngineError(f"engine {name!r} is none of {', '.join(_known())}")
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    engine: Engine = module.load(model_path, num_threads=num_threads)
+    return engine

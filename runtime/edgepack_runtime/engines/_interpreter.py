@@ -1,0 +1,227 @@
+"""What the TFLite engines share: both wheels carry the same `Interpreter` class under another package name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from edgepack_runtime.errors import EngineError, FileError, InputError
+from edgepack_runtime.tensors import DTYPES, Array, QuantizationParameters, TensorSpec, check_feeds
+
+__all__ = ["InterpreterEngine", "import_interpreter", "open_model"]
+
+# What the bindings raise: Python checks, C++ status codes, a C function that failed without an exception, malloc.
+_FOREIGN = (ValueError, RuntimeError, SystemError, MemoryError)
+_MAX_REASON = 300
+_IDENTIFIER = b"TFL3"
+
+
+def import_interpreter(
+    name: str, module: str, *, hint: str, check: Callable[[], None] | None = None
+) -> tuple[str, Any]:
+    """Return version and `Interpreter` class of the distribution `name`.
+
+    Args:
+        name: the distribution.
+        module: where its `Interpreter` is.
+        hint: how to install it, for messages.
+        check: what must hold before its import; raises `EngineError`.
+
+    Raises:
+        EngineError: it is not installed, cannot be imported, or `check` refused.
+    """
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise EngineError(f"engine {name} is not installed", hint=hint) from None
+    if check is not None:
+        check()
+    try:
+        return version, importlib.import_module(module).Interpreter
+    except (ImportError, AttributeError, SystemError) as error:
+        raise EngineError(
+            f"engine {name} {version} cannot be imported: {_reason(error)}", hint=hint
+        ) from None
+
+
+def open_model(
+    interpreter: Any, model_path: str, *, num_threads: int, engine: tuple[str, str]
+) -> InterpreterEngine:
+    """Return the model at `model_path`, loaded and with its tensors allocated.
+
+    Raises:
+        EngineError: the engine refuses the model, or it cannot be run by names.
+        FileError: `model_path` cannot be read.
+    """
+    _check_identifier(model_path)
+    name, version = engine
+    try:
+        made = interpreter(model_path=model_path, num_threads=num_threads)
+        made.allocate_tensors()
+    except _FOREIGN as error:
+        raise EngineError(f"{name} {version} refuses the model: {_reason(error)}") from None
+    return InterpreterEngine(made, name=name, version=version)
+
+
+def _check_identifier(model_path: str) -> None:
+    # The engine would refuse it too, and quote the bytes it found: of a decrypted model nothing belongs in a message.
+    try:
+        with Path(model_path).open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise FileError(f"{model_path}: cannot be read: {error.strerror}") from None
+    if head[4:] != _IDENTIFIER:
+        raise EngineError(f"{model_path}: not a TFLite model (no {_IDENTIFIER.decode()} at byte 4)")
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    text = "".join(c if c.isascii() and c.isprintable() else "?" for c in text) or type(error).__name__
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}…"
+
+
+class InterpreterEngine:
+    """A model in a TFLite interpreter; see `edgepack_runtime.engines.Engine`."""
+
+    def __init__(self, interpreter: Any, *, name: str, version: str) -> None:
+        self.name = name
+        self.version = version
+        self._interpreter: Any = interpreter
+        self._lock = threading.Lock()
+        try:
+            inputs, outputs = _named_details(interpreter)
+        except _FOREIGN as error:
+            raise EngineError(f"{name} {version} cannot list the model's tensors: {_reason(error)}") from None
+        self.inputs = tuple(_spec(label, details) for label, details in inputs)
+        self.outputs = tuple(_spec(label, details) for label, details in outputs)
+        # Indices are looked up once: signature runners do it by name, in Python, at every call.
+        self._feeds = tuple((label, int(details["index"])) for label, details in inputs)
+        self._fetches = tuple((label, int(details["index"])) for label, details in outputs)
+        self._dynamic = any(d < 0 for spec in self.inputs for d in spec.shape)
+        self._shapes = {int(details["index"]): tuple(map(int, details["shape"])) for _, details in inputs}
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs by name, as copies; a new shape of a dynamic input resets variable tensors.
+
+        Raises:
+            InputError: a name, shape or dtype does not fit `inputs`.
+            EngineError: the engine failed, or is closed.
+        """
+        check_feeds(feeds, self.inputs)
+        with self._lock:
+            interpreter = self._opened()
+            try:
+                if self._dynamic:
+                    self._resize(feeds)
+                for name, index in self._feeds:
+                    interpreter.set_tensor(index, feeds[name])
+                interpreter.invoke()
+                return {name: np.asarray(interpreter.get_tensor(index)) for name, index in self._fetches}
+            except _FOREIGN as error:
+                self._failed("cannot run the model", error)
+
+    def reset(self) -> None:
+        """Set the model's variable tensors to zero.
+
+        Raises:
+            EngineError: the engine failed, or is closed.
+        """
+        with self._lock:
+            try:
+                self._opened().reset_all_variables()
+            except _FOREIGN as error:
+                self._failed("cannot reset the model", error)
+
+    def close(self) -> None:
+        """Free the model; closing twice is allowed."""
+        with self._lock:
+            self._interpreter = None
+
+    def _opened(self) -> Any:
+        if self._interpreter is None:
+            raise EngineError("the engine is closed", hint="open the model again")
+        return self._interpreter
+
+    def _resize(self, feeds: Mapping[str, Array]) -> None:
+        changed = [
+            (name, index) for name, index in self._feeds if feeds[name].shape != self._shapes.get(index)
+        ]
+        for name, index in changed:
+            if feeds[name].size == 0:
+                raise InputError(f"input {name!r}: shape {list(feeds[name].shape)} holds no element")
+            # Forgotten first: if the engine fails half-way, the next run must not trust this shape.
+            self._shapes.pop(index, None)
+            self._interpreter.resize_tensor_input(index, feeds[name].shape, strict=True)
+        if changed:
+            self._interpreter.allocate_tensors()
+            self._shapes.update((index, feeds[name].shape) for name, index in changed)
+
+    def _failed(self, what: str, error: BaseException) -> NoReturn:
+        raise EngineError(f"{self.name} {self.version} {what}: {_reason(error)}") from None
+
+
+_Named = list[tuple[str, Mapping[str, Any]]]
+
+
+def _named_details(interpreter: Any) -> tuple[_Named, _Named]:
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    signatures = interpreter.get_signature_list()
+    if not signatures:
+        return _by_tensor_name(inputs), _by_tensor_name(outputs)
+    if len(signatures) > 1:
+        # The other ones may belong to another subgraph, where the same index is another tensor.
+        raise EngineError(
+            f"the model has {len(signatures)} signatures ({', '.join(sorted(signatures))}), expected at most one",
+            hint="convert it with the one signature that is to be run",
+        )
+    runner = interpreter.get_signature_runner()
+    named_inputs = _in_graph_order(runner.get_input_details(), inputs)
+    if len({details["index"] for _, details in named_inputs}) != len({d["index"] for d in inputs}):
+        raise EngineError(f"the signature names {len(named_inputs)} of the model's {len(inputs)} inputs")
+    return named_inputs, _in_graph_order(runner.get_output_details(), outputs)
+
+
+def _by_tensor_name(details: Sequence[Mapping[str, Any]]) -> _Named:
+    named = [(str(d["name"]), d) for d in details]
+    names = [name for name, _ in named]
+    if len(set(names)) != len(names):
+        raise EngineError(
+            f"the model's tensors {names} share a name, and it has no signature",
+            hint="convert it with a signature, which gives each a name of its own",
+        )
+    return named
+
+
+def _in_graph_order(signature: Mapping[str, Any], graph: Sequence[Mapping[str, Any]]) -> _Named:
+    # Both engines hand a signature's tensors out sorted by name; the graph is what keeps the model's own order.
+    position: dict[int, int] = {}
+    for i, details in enumerate(graph):
+        position.setdefault(int(details["index"]), i)
+    for name, details in signature.items():
+        if int(details["index"]) not in position:
+            raise EngineError(
+                f"the signature's {name!r} is neither an input nor an output of the model's graph"
+            )
+    return sorted(signature.items(), key=lambda item: position[int(item[1]["index"])])
+
+
+def _spec(name: str, details: Mapping[str, Any]) -> TensorSpec:
+    dtype = np.dtype(details["dtype"]).name
+    if dtype not in DTYPES:
+        raise EngineError(f"tensor {name!r} is of dtype {dtype}, expected one of {', '.join(DTYPES)}")
+    shape = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
+    parameters = details["quantization_parameters"]
+    quantization = None
+    if len(parameters["scales"]):
+        quantization = QuantizationParameters(
+            scale=tuple(map(float, parameters["scales"])),
+            zero_point=tuple(map(int, parameters["zero_points"])),
+            quantized_dimension=int(parameters["quantized_dimension"]),
+        )
+    return TensorSpec(name=name, dtype=dtype, shape=tuple(map(int, shape)), quantization=quantization)

@@ -1,0 +1,26 @@
+"""ai-edge-litert: Google's current TFLite engine, for 64-bit ARM and x86-64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgepack_runtime.engines._interpreter import import_interpreter, open_model
+
+if TYPE_CHECKING:
+    from edgepack_runtime.engines import Engine
+
+__all__ = ["load"]
+
+_NAME = "ai-edge-litert"
+_HINT = "install it: python3 -m pip install ai-edge-litert"
+
+
+def load(model_path: str, *, num_threads: int) -> Engine:
+    """Return the model at `model_path` in an ai-edge-litert interpreter.
+
+    Raises:
+        EngineError: ai-edge-litert is missing or broken, or refuses the model.
+        FileError: `model_path` cannot be read.
+    """
+    version, interpreter = import_interpreter(_NAME, "ai_edge_litert.interpreter", hint=_HINT)
+    return open_model(interpreter, model_path, num_threads=num_threads, engine=(_NAME, version))

@@ -1,0 +1,157 @@
+"""Regenerate the TFLite files of this folder; see README.md.
+
+Needs TensorFlow 2.19 (`edgepack toolchain`'s Keras/SavedModel environment has it); nothing in the tests does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+
+HERE = Path(__file__).resolve().parent
+
+
+class TwoByTwo(tf.Module):
+    """Inputs and outputs whose names sort in another order than the model has them in."""
+
+    @tf.function
+    def __call__(self, zebra: tf.Tensor, apple: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"yes": zebra + 10.0 * tf.reduce_sum(apple), "maybe": 2.0 * apple}
+
+
+class Dense(tf.Module):
+    """One matrix product and a tanh, with weights from a fixed generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = tf.constant(np.random.default_rng(7).normal(size=(8, 4)).astype(np.float32))
+
+    @tf.function
+    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.tanh(tf.matmul(x, self.weights))}
+
+
+def _spec(name: str, *shape: int | None) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, tf.float32, name=name)
+
+
+def _convert(module: tf.Module, *specs: tf.TensorSpec, int8: bool = False) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        function = module.__call__.get_concrete_function(*specs)
+        tf.saved_model.save(module, folder, signatures={"serving_default": function})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if int8:
+            samples = np.random.default_rng(8).normal(size=(64, 1, 8)).astype(np.float32)
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([s] for s in samples)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+        return bytes(converter.convert())
+
+
+def _without_signature(data: bytes) -> bytes:
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
+    model.signatureDefs = None
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _in_order(data: bytes, inputs: list[bytes], outputs: list[bytes]) -> bytes:
+    """The same model with its subgraph's and its signature's tensors in the given order; TensorFlow sorts them."""
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
+    graph, (signature,) = model.subgraphs[0], model.signatureDefs
+    signature.inputs.sort(key=lambda tensor: inputs.index(tensor.name))
+    signature.outputs.sort(key=lambda tensor: outputs.index(tensor.name))
+    graph.inputs = [tensor.tensorIndex for tensor in signature.inputs]
+    graph.outputs = [tensor.tensorIndex for tensor in signature.outputs]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _tensor(name: str, shape: list[int], *, buffer: int = 0, variable: bool = False) -> schema.TensorT:
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type = name, shape, schema.TensorType.FLOAT32
+    tensor.buffer, tensor.isVariable = buffer, variable
+    return tensor
+
+
+def _svdf() -> bytes:
+    """A one-filter SVDF written by hand: y is the sum of the last three x, kept in a variable tensor."""
+    options = schema.SVDFOptionsT()
+    options.rank = 1
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SVDF
+    code.version = 1
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = 0, [0, 1, 2, -1, 3], [4]
+    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.SVDFOptions, options
+    graph = schema.SubGraphT()
+    graph.tensors = [
+        _tensor("x", [1, 1]),
+        _tensor("weights_feature", [1, 1], buffer=1),
+        _tensor("weights_time", [1, 3], buffer=2),
+        _tensor("state", [1, 3], variable=True),
+        _tensor("y", [1, 1]),
+    ]
+    graph.inputs, graph.outputs, graph.operators = [0], [4], [operator]
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
+    model.buffers = []
+    for values in ([], [1.0], [1.0, 1.0, 1.0]):
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(np.asarray(values, np.float32).tobytes(), np.uint8) if values else None
+        model.buffers.append(buffer)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _with_custom_op(data: bytes) -> bytes:
+    """The same model, its first operator renamed to one that no engine has."""
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
+    code = model.operatorCodes[model.subgraphs[0].operators[0].opcodeIndex]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = b"NoSuchOp"
+    operator = model.subgraphs[0].operators[0]
+    operator.builtinOptions, operator.builtinOptionsType = None, schema.BuiltinOptions.NONE
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _with_two_signatures(data: bytes) -> bytes:
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
+    (first,) = model.signatureDefs
+    second = schema.SignatureDefT()
+    second.inputs, second.outputs, second.subgraphIndex = first.inputs, first.outputs, 0
+    second.signatureKey = b"other"
+    model.signatureDefs = [first, second]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def main() -> None:
+    dense = _convert(Dense(), _spec("x", 1, 8))
+    models = {
+        "two_by_two.tflite": _in_order(
+            _convert(TwoByTwo(), _spec("zebra", 1, 4), _spec("apple", 1, 2)),
+            [b"zebra", b"apple"],
+            [b"yes", b"maybe"],
+        ),
+        "no_signature.tflite": _without_signature(dense),
+        "dynamic_batch.tflite": _convert(Dense(), _spec("x", None, 8)),
+        "int8.tflite": _convert(Dense(), _spec("x", 1, 8), int8=True),
+        "stateful.tflite": _svdf(),
+        "custom_op.tflite": _with_custom_op(dense),
+        "two_signatures.tflite": _with_two_signatures(dense),
+    }
+    for name, data in models.items():
+        (HERE / name).write_bytes(data)
+        print(name, len(data), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

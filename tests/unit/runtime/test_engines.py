@@ -1,0 +1,267 @@
+"""Engines, on whichever are installed: the file is run once in an environment of each.
+
+It needs numpy, pytest and the runtime only, so that it also runs on a device.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepack_runtime.engines import Engine, installed, load
+from edgepack_runtime.errors import EngineError, FileError, InputError
+from edgepack_runtime.tensors import QuantizationParameters, TensorSpec
+
+MODELS = Path(__file__).resolve().parents[2] / "data" / "engines"
+INSTALLED = [name for name, _ in installed()]
+ALL = ("ai-edge-litert", "tflite-runtime")
+
+
+@pytest.fixture(params=INSTALLED)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def open_model(name: str, model: str, *, num_threads: int = 1) -> Engine:
+    return load(name, str(MODELS / model), num_threads=num_threads)
+
+
+@pytest.fixture
+def two_by_two(name: str) -> Iterator[Engine]:
+    engine = open_model(name, "two_by_two.tflite")
+    yield engine
+    engine.close()
+
+
+def feeds(first: float = 1.0) -> dict[str, np.ndarray]:
+    return {
+        "apple": np.array([[2.0, 3.0]], np.float32),
+        "zebra": np.array([[first, 2.0, 3.0, 4.0]], np.float32),
+    }
+
+
+def test_at_least_one_engine_is_installed_here():
+    assert INSTALLED
+    assert set(INSTALLED) <= set(ALL)
+
+
+def test_listing_the_installed_engines_imports_none_of_them():
+    code = (
+        "import sys; from edgepack_runtime.engines import installed; assert installed();"
+        "print([m for m in sys.modules if m.split('.')[0] in ('ai_edge_litert', 'tflite_runtime')])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert out.stdout.strip() == "[]"
+
+
+def test_an_engine_tells_its_name_and_version(two_by_two: Engine, name: str):
+    assert (two_by_two.name, two_by_two.version) in installed()
+    assert two_by_two.name == name
+
+
+def test_inputs_and_outputs_have_the_signatures_names_in_the_graphs_order(two_by_two: Engine):
+    assert two_by_two.inputs == (
+        TensorSpec(name="zebra", dtype="float32", shape=(1, 4)),
+        TensorSpec(name="apple", dtype="float32", shape=(1, 2)),
+    )
+    assert [str(spec) for spec in two_by_two.outputs] == ["yes: float32[1, 4]", "maybe: float32[1, 2]"]
+
+
+def test_each_feed_reaches_the_input_of_its_name(two_by_two: Engine):
+    outputs = two_by_two.run(feeds())
+    assert list(outputs) == ["yes", "maybe"]
+    assert outputs["yes"].tolist() == [[51.0, 52.0, 53.0, 54.0]]
+    assert outputs["maybe"].tolist() == [[4.0, 6.0]]
+
+
+def test_outputs_stay_as_they_are_when_the_model_runs_again(two_by_two: Engine):
+    kept = two_by_two.run(feeds())["yes"]
+    assert two_by_two.run(feeds(first=100.0))["yes"][0, 0] == 150.0
+    assert kept[0, 0] == 51.0
+
+
+def test_an_array_that_is_a_view_with_strides_is_read_as_its_elements(two_by_two: Engine):
+    strided = np.array([[1.0, -9.0, 2.0, -9.0, 3.0, -9.0, 4.0, -9.0]], np.float32)[:, ::2]
+    assert two_by_two.run({**feeds(), "zebra": strided})["yes"].tolist() == [[51.0, 52.0, 53.0, 54.0]]
+
+
+def test_a_feed_of_another_dtype_is_refused_before_the_model_runs(two_by_two: Engine):
+    with pytest.raises(InputError, match="'zebra': expected dtype float32, got float64"):
+        two_by_two.run({**feeds(), "zebra": np.zeros((1, 4))})
+
+
+def test_a_missing_feed_is_refused(two_by_two: Engine):
+    with pytest.raises(InputError, match="the model takes"):
+        two_by_two.run({"zebra": feeds()["zebra"]})
+
+
+def test_threads_running_one_engine_get_their_own_outputs(two_by_two: Engine):
+    wrong = []
+
+    def work(first: float) -> None:
+        for _ in range(200):
+            if two_by_two.run(feeds(first=first))["yes"][0, 0] != first + 50.0:
+                wrong.append(first)
+
+    threads = [threading.Thread(target=work, args=(float(i),)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_model_without_signature_goes_by_its_tensors_names(name: str):
+    engine = open_model(name, "no_signature.tflite")
+    assert [spec.name for spec in engine.inputs + engine.outputs] == [
+        "serving_default_x:0",
+        "PartitionedCall:0",
+    ]
+    assert engine.run({"serving_default_x:0": np.ones((1, 8), np.float32)})["PartitionedCall:0"].shape == (
+        1,
+        4,
+    )
+
+
+def test_an_int8_model_tells_its_quantization_and_runs_on_stored_integers(name: str):
+    engine = open_model(name, "int8.tflite")
+    (given,), (got,) = engine.inputs, engine.outputs
+    assert (given.dtype, got.dtype) == ("int8", "int8")
+    assert got.quantization == QuantizationParameters(scale=(0.0078125,), zero_point=(0,))
+    assert given.quantization is not None
+    real = np.random.default_rng(3).normal(scale=0.2, size=(1, 8)).astype(np.float32)
+    stored = np.clip(
+        np.round(real / given.quantization.scale[0]) + given.quantization.zero_point[0], -128, 127
+    )
+    found = engine.run({"x": stored.astype(np.int8)})["y"]
+    exact = open_model(name, "no_signature.tflite").run({"serving_default_x:0": real})["PartitionedCall:0"]
+    assert found.dtype == np.int8
+    assert np.abs(found * got.quantization.scale[0] - exact).max() < 0.05
+    assert np.unique(found).size == 4
+
+
+def test_a_variable_tensor_keeps_its_value_until_reset(name: str):
+    engine = open_model(name, "stateful.tflite")
+    ones = {"x": np.ones((1, 1), np.float32)}
+    assert [engine.run(ones)["y"].item() for _ in range(4)] == [1.0, 2.0, 3.0, 3.0]
+    engine.reset()
+    assert engine.run(ones)["y"].item() == 1.0
+
+
+def test_a_dynamic_dimension_takes_any_size_and_changes_back(name: str):
+    engine = open_model(name, "dynamic_batch.tflite")
+    assert (engine.inputs[0].shape, engine.outputs[0].shape) == ((-1, 8), (-1, 4))
+    batch = np.random.default_rng(4).normal(size=(5, 8)).astype(np.float32)
+    together = engine.run({"x": batch})["y"]
+    single = np.concatenate([engine.run({"x": batch[i : i + 1]})["y"] for i in range(5)])
+    assert together.shape == (5, 4)
+    np.testing.assert_allclose(together, single, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_without_elements_is_refused_and_the_engine_goes_on(name: str):
+    engine = open_model(name, "dynamic_batch.tflite")
+    with pytest.raises(InputError, match="holds no element"):
+        engine.run({"x": np.zeros((0, 8), np.float32)})
+    assert engine.run({"x": np.zeros((1, 8), np.float32)})["y"].tolist() == [[0.0, 0.0, 0.0, 0.0]]
+
+
+def test_a_sealed_memfd_is_loaded_and_may_be_closed_afterwards(name: str):
+    fcntl = pytest.importorskip("fcntl")
+    fd = os.memfd_create("model", os.MFD_ALLOW_SEALING)
+    os.write(fd, (MODELS / "two_by_two.tflite").read_bytes())
+    # F_ADD_SEALS: F_SEAL_SEAL | SHRINK | GROW | WRITE, by number because Python 3.10 may lack the names.
+    fcntl.fcntl(fd, 1033, 0x1 | 0x2 | 0x4 | 0x8)
+    engine = load(name, f"/proc/self/fd/{fd}", num_threads=1)
+    os.close(fd)
+    assert engine.run(feeds())["maybe"].tolist() == [[4.0, 6.0]]
+
+
+def test_two_threads_give_the_same_numbers_as_one(name: str):
+    one, two = (open_model(name, "two_by_two.tflite", num_threads=n) for n in (1, 2))
+    assert one.run(feeds())["yes"].tolist() == two.run(feeds())["yes"].tolist()
+
+
+def test_a_closed_engine_refuses_to_run(two_by_two: Engine):
+    two_by_two.close()
+    two_by_two.close()
+    with pytest.raises(EngineError, match="closed"):
+        two_by_two.run(feeds())
+
+
+def test_a_closed_engine_refuses_to_reset(two_by_two: Engine):
+    two_by_two.close()
+    with pytest.raises(EngineError, match="closed"):
+        two_by_two.reset()
+
+
+def test_a_missing_file_is_named(name: str):
+    with pytest.raises(FileError, match=r"no_such\.tflite: cannot be read: No such file"):
+        open_model(name, "no_such.tflite")
+
+
+@pytest.mark.parametrize("head", [b"", b"\0\0", b"\x1c\0\0\0SECRET MODEL BYTES"])
+def test_a_file_that_is_no_model_is_refused_without_quoting_it(name: str, tmp_path: Path, head: bytes):
+    path = tmp_path / "no.tflite"
+    path.write_bytes(head)
+    with pytest.raises(EngineError, match="not a TFLite model") as refused:
+        load(name, str(path), num_threads=1)
+    assert "SECR" not in str(refused.value)
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+def test_a_model_cut_short_is_an_engine_error_on_one_line(name: str, tmp_path: Path):
+    path = tmp_path / "cut.tflite"
+    path.write_bytes((MODELS / "two_by_two.tflite").read_bytes()[:500])
+    with pytest.raises(EngineError, match="refuses the model") as refused:
+        load(name, str(path), num_threads=1)
+    assert str(refused.value).isprintable()
+
+
+def test_an_operator_the_engine_lacks_is_named_on_one_line(name: str):
+    with pytest.raises(EngineError, match=f"{name} .* refuses the model: .*NoSuchOp") as refused:
+        open_model(name, "custom_op.tflite")
+    assert str(refused.value).isprintable()
+    assert refused.value.__suppress_context__
+
+
+def test_no_thread_at_all_is_refused(name: str):
+    with pytest.raises(EngineError, match="num_threads"):
+        open_model(name, "two_by_two.tflite", num_threads=0)
+
+
+def test_two_signatures_are_refused(name: str):
+    with pytest.raises(EngineError, match=r"2 signatures \(other, serving_default\)"):
+        open_model(name, "two_signatures.tflite")
+
+
+@pytest.mark.parametrize("bad", ["onnxruntime", "../tflite-runtime", "_interpreter", "-interpreter", ""])
+def test_an_unknown_engine_is_refused_with_the_known_ones(bad: str):
+    with pytest.raises(EngineError, match="is none of ai-edge-litert, tflite-runtime"):
+        load(bad, str(MODELS / "two_by_two.tflite"), num_threads=1)
+
+
+@pytest.mark.skipif(set(INSTALLED) == set(ALL), reason="every engine is installed here")
+def test_an_engine_that_is_not_installed_is_refused_with_the_pip_command():
+    (missing, *_) = [engine for engine in ALL if engine not in INSTALLED]
+    with pytest.raises(EngineError, match=f"{missing} is not installed") as refused:
+        open_model(missing, "two_by_two.tflite")
+    assert "python3 -m pip install" in str(refused.value.hint)
+    assert missing in str(refused.value.hint)
+
+
+@pytest.mark.skipif("tflite-runtime" not in INSTALLED, reason="tflite-runtime is not installed here")
+def test_numpy_2_beside_tflite_runtime_is_refused_with_the_pin(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(np, "__version__", "2.3.5")
+    with pytest.raises(EngineError, match=r"built for numpy 1, and numpy 2\.3\.5 is installed") as refused:
+        open_model("tflite-runtime", "two_by_two.tflite")
+    assert "'numpy<2'" in str(refused.value.hint)
