@@ -1,0 +1,110 @@
+"""Golden tensors: write them at build, replay them anywhere, and say whether a machine computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepack_runtime.errors import FormatError
+from edgepack_runtime.tensors import Array, TensorSpec
+
+__all__ = ["GoldenSample", "Replay", "pack_golden", "replay_golden", "unpack_golden"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenSample:
+    """One run: inputs and accepted outputs by name, in the model's shapes."""
+
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """How a replay went: the largest difference as a share of its output's range, and where it was."""
+
+    holds: bool
+    samples: int
+    error: float
+    tolerance: float
+    output: str
+
+
+def _little_endian(spec: TensorSpec) -> np.dtype[np.generic]:
+    return np.dtype(spec.dtype).newbyteorder("<")
+
+
+def pack_golden(
+    samples: Sequence[GoldenSample], inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> bytes:
+    """Return the golden entry: raw little-endian arrays, each sample's inputs and then its outputs."""
+    parts = []
+    for sample in samples:
+        for specs, arrays in ((inputs, sample.inputs), (outputs, sample.outputs)):
+            parts += [np.ascontiguousarray(arrays[s.name], _little_endian(s)).tobytes() for s in specs]
+    return b"".join(parts)
+
+
+def unpack_golden(
+    data: bytes, count: int, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> tuple[GoldenSample, ...]:
+    """Return the samples of a golden entry.
+
+    Raises:
+        FormatError: its length is not exactly what `count` samples of these specs take.
+    """
+    sizes = [int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in (*inputs, *outputs)]
+    if any(d < 0 for s in (*inputs, *outputs) for d in s.shape) or len(data) != count * sum(sizes):
+        raise FormatError(f"golden tensors: {len(data)} bytes are not {count} samples of {sum(sizes)} bytes")
+    offset = 0
+    samples = []
+    for _ in range(count):
+        columns: list[dict[str, Array]] = [{}, {}]
+        for column, specs in zip(columns, (inputs, outputs), strict=True):
+            for spec in specs:
+                items = int(np.prod(spec.shape))
+                dtype = _little_endian(spec)
+                array = np.frombuffer(data, dtype, items, offset).astype(spec.dtype)
+                column[spec.name] = array.reshape(spec.shape)
+                offset += items * dtype.itemsize
+        samples.append(GoldenSample(inputs=columns[0], outputs=columns[1]))
+    return tuple(samples)
+
+
+def replay_golden(
+    run: Callable[[Mapping[str, Array]], Mapping[str, Array]],
+    samples: Sequence[GoldenSample],
+    tolerance: float,
+) -> Replay:
+    """Return how far `run` is from the golden outputs, over all samples and outputs.
+
+    Raises:
+        EdgepackError: `run` refused an input or failed.
+    """
+    worst, where = 0.0, ""
+    results = [run(sample.inputs) for sample in samples]
+    for name in samples[0].outputs:
+        wanted = np.stack([sample.outputs[name] for sample in samples]).astype(np.float64)
+        found = np.stack([result[name] for result in results]).astype(np.float64)
+        error = _relative_error(wanted, found)
+        if not where or error > worst:
+            worst, where = error, name
+    return Replay(holds=worst <= tolerance, samples=len(samples), error=worst, tolerance=tolerance, output=where)
+
+
+def _relative_error(wanted: Array, found: Array) -> float:
+    if wanted.shape != found.shape:
+        return float("inf")
+    infinite = ~np.isfinite(wanted)
+    if not np.isfinite(found[~infinite]).all() or not np.array_equal(
+        wanted[infinite], found[infinite], equal_nan=True
+    ):
+        return float("inf")
+    finite = ~infinite
+    if not finite.any():
+        return 0.0
+    error = float(np.abs(wanted - found)[finite].max())
+    spread = float(wanted[finite].max() - wanted[finite].min())
+    return error / spread if spread > 0 else error

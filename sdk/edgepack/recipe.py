@@ -1,0 +1,167 @@
+"""What a build is asked for: `edgepack.toml` or the command line, as frozen data.
+
+Relative paths in a file are relative to the file. Unknown fields are refused, with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomllib
+
+from edgepack.errors import RecipeError
+from edgepack.evaluate import METRICS
+from edgepack_runtime._fields import Fields, canonical_json
+from edgepack_runtime._files import read_capped
+from edgepack_runtime.errors import FileError, SchemaError
+from edgepack_runtime.profile import SCHEMES
+
+__all__ = ["AUTO", "FILE_NAME", "Gate", "Recipe", "load_recipe", "parse_schemes"]
+
+FILE_NAME = "edgepack.toml"
+AUTO = "auto"
+_MAX_BYTES = 256 << 10
+_PRODUCT = re.compile(r"[A-Za-z0-9._-]{1,31}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What may be lost: `metric` may fall by at most `max_drop` against the float source (0.01 is one point).
+
+    `output` names the output that carries the class scores, where there are several.
+    """
+
+    metric: str = "accuracy"
+    max_drop: float = 0.01
+    output: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One build: a source model, its data, the profiles to build for, the gate, and the keys.
+
+    `schemes` are quantization schemes to try in this order, the first good one is shipped; empty means the profile's
+    preferred one, and ``("auto",)`` every one the profile supports. `converter` is JSON of the converter's options.
+    """
+
+    model: Path
+    calibration: Path
+    profiles: tuple[str, ...]
+    output: Path
+    name: str = ""
+    version: str = "1"
+    licence: str = ""
+    labels: Path | None = None
+    evaluation: Path | None = None
+    gate: Gate = Gate()
+    schemes: tuple[str, ...] = ()
+    converter: str = "{}"
+    security_version: int = 1
+    signing_key: Path | None = None
+    recipients: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        parse_schemes(self.schemes)
+        if not self.profiles:
+            raise RecipeError(
+                "no device profile is named", hint="`edgepack profiles list` shows them; use --profile NAME"
+            )
+        if len(set(self.profiles)) != len(self.profiles):
+            raise RecipeError(f"a profile is named twice: {', '.join(self.profiles)}")
+        if not _PRODUCT.fullmatch(self.product) or not _PRODUCT.fullmatch(self.version):
+            raise RecipeError(
+                f"{self.product!r} version {self.version!r}: names are 1 to 31 of A-Z, a-z, 0-9, '.', '_', '-'",
+                hint="set them with --name and --model-version",
+            )
+        if self.gate.metric not in METRICS:
+            near = difflib.get_close_matches(self.gate.metric, METRICS, n=1)
+            raise RecipeError(
+                f"metric {self.gate.metric!r} is not known" + (f" (did you mean {near[0]!r}?)" if near else ""),
+                hint=f"known are {', '.join(METRICS)}",
+            )
+        if not 0 <= self.gate.max_drop <= 1:
+            raise RecipeError(f"max_drop {self.gate.max_drop} is no share from 0 to 1 (0.01 is one percentage point)")
+        if not 0 <= self.security_version < 2**63:
+            raise RecipeError(f"security_version {self.security_version} is not from 0 to 2^63 - 1")
+
+    @property
+    def product(self) -> str:
+        """The bundle's product name: `name`, else the model file's, made to fit."""
+        stem = self.model.name if self.model.is_dir() else self.model.stem
+        return self.name or (re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "model")[:31]
+
+
+def parse_schemes(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the schemes a user named, checked.
+
+    Raises:
+        RecipeError: one is unknown, or ``auto`` stands beside others.
+    """
+    for name in names:
+        if name not in (*SCHEMES, AUTO):
+            near = difflib.get_close_matches(name, (*SCHEMES, AUTO), n=1, cutoff=0.4)
+            raise RecipeError(
+                f"precision {name!r} is not known" + (f" (did you mean {near[0]!r}?)" if near else ""),
+                hint=f"known are {', '.join(SCHEMES)}, and {AUTO}: the first of the profile's that passes the gate",
+            )
+    if AUTO in names and len(names) > 1:
+        raise RecipeError("precision 'auto' already means all of them; name it alone")
+    return tuple(names)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Return the recipe in a TOML file.
+
+    Raises:
+        RecipeError: it cannot be read, is no TOML, or a field is missing, unknown or wrong.
+    """
+    try:
+        table = tomllib.loads(read_capped(path, _MAX_BYTES).decode("utf-8"))
+        return _read(Fields(table, path.name), path.parent)
+    except FileError as error:
+        raise RecipeError(error.message, hint="`edgepack init` writes one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RecipeError(f"{path}: no valid TOML: {error}") from None
+    except SchemaError as error:
+        raise RecipeError(error.message, hint=error.hint) from None
+
+
+def _read(fields: Fields, base: Path) -> Recipe:
+    model = fields.take_table("model")
+    data = fields.take_table("data")
+    build = fields.take_table("build")
+    gate = fields.take_table("gate", {})
+    keys = fields.take_table("keys", {})
+    converter = fields.take("converter", dict, {})
+    recipe = Recipe(
+        model=base / model.take("path", str),
+        name=model.take("name", str, ""),
+        version=model.take("version", str, "1"),
+        licence=model.take("licence", str, ""),
+        labels=_optional(base, model.take("labels", str, None)),
+        calibration=base / data.take("calibration", str),
+        evaluation=_optional(base, data.take("evaluation", str, None)),
+        profiles=build.take_strings("profiles"),
+        schemes=build.take_strings("precision", ()),
+        output=base / build.take("output", str, "dist"),
+        security_version=build.take("security_version", int, 1),
+        converter=canonical_json(converter).decode(),
+        gate=Gate(
+            metric=gate.take("metric", str, "accuracy"),
+            max_drop=gate.take("max_drop", float, 0.01),
+            output=gate.take("output", str, None),
+        ),
+        signing_key=_optional(base, keys.take("signing", str, None)),
+        recipients=tuple(base / item for item in keys.take_strings("recipients", ())),
+    )
+    for table in (model, data, build, gate, keys, fields):
+        table.finish()
+    return recipe
+
+
+def _optional(base: Path, name: str | None) -> Path | None:
+    return None if name is None else base / name
