@@ -1,0 +1,248 @@
+"""How an entry's bytes are stored: in clear, or as c2sp.org/chunked-encryption ("Cobblestone-256").
+
+Cobblestone-256 is HKDF-Expand-SHA-512 (RFC 5869) over the content key, AES-256-GCM (RFC 5116) over chunks of
+16 KiB under a counter nonce, and a 56-byte header of 24 bytes of salt and a 32-byte key commitment. `cryptography`
+ships it from version 50; this reader needs 47 (`AESGCM.decrypt_into`) and leaves nothing behind when a byte is wrong.
+
+The unit of hashing is the *segment*: 64 stored chunks, about 1 MiB. Its SHA-256 is in the signed region, because a
+GCM tag proves nothing against somebody who also knows the content key (`docs/bundle-format.md`, "Segments").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from edgepack_runtime.errors import PayloadError
+
+__all__ = [
+    "CHUNK_SIZE",
+    "CONTENT_KEY_SIZE",
+    "ENTRY_HEADER_SIZE",
+    "SEGMENT_CHUNKS",
+    "TAG_SIZE",
+    "PayloadSuite",
+    "Read",
+    "copy_entry",
+    "decrypt_entry",
+    "encrypt_entry",
+    "entry_context",
+    "segment_count",
+    "segment_digests",
+    "segment_spans",
+    "stored_length",
+    "wipe",
+]
+
+Read = Callable[[int, int], bytes]
+"""`read(offset, size)`: bytes from somewhere that is not trusted; fewer than `size` means the end was reached."""
+
+CONTENT_KEY_SIZE = 32
+CHUNK_SIZE = 16 * 1024
+TAG_SIZE = 16
+ENTRY_HEADER_SIZE = 56
+SEGMENT_CHUNKS = 64
+_SALT_SIZE = 24
+_NONCE_SIZE = 12
+_STORED_CHUNK = CHUNK_SIZE + TAG_SIZE
+_INFO = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
+_CONTEXT = b"edgepack/v1/entry\0"
+
+
+class PayloadSuite(IntEnum):
+    """How the payload is stored; the number is the one in the signed header."""
+
+    PLAIN = 0
+    COBBLESTONE_256 = 1
+
+
+def entry_context(bundle_id: bytes, profile_digest: bytes, name: str) -> bytes:
+    """Return what binds an entry's ciphertext to its bundle, profile and name."""
+    return _CONTEXT + bundle_id + profile_digest + name.encode("ascii")
+
+
+def stored_length(suite: PayloadSuite, plain_length: int) -> int:
+    """Return how many bytes `plain_length` bytes take in the payload: there is exactly one answer."""
+    if suite is PayloadSuite.PLAIN:
+        return plain_length
+    # The last chunk is always shorter than a full one, so there is one more than full chunks.
+    return ENTRY_HEADER_SIZE + plain_length + TAG_SIZE * (plain_length // CHUNK_SIZE + 1)
+
+
+def segment_count(suite: PayloadSuite, stored: int) -> int:
+    """Return how many segments an entry of `stored` bytes has; an empty one has one."""
+    header, size = _segment_size(suite)
+    return max(1, -(-(stored - header) // size))
+
+
+def segment_spans(suite: PayloadSuite, stored: int) -> tuple[tuple[int, int], ...]:
+    """Return (offset, size) of each segment of an entry of `stored` bytes.
+
+    The first segment also holds the entry's header, so that segments start at chunks.
+    """
+    header, size = _segment_size(suite)
+    count = segment_count(suite, stored)
+    ends = [*(header + size * i for i in range(1, count)), stored]
+    return tuple((start, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _segment_size(suite: PayloadSuite) -> tuple[int, int]:
+    if suite is PayloadSuite.PLAIN:
+        return 0, SEGMENT_CHUNKS * CHUNK_SIZE
+    return ENTRY_HEADER_SIZE, SEGMENT_CHUNKS * _STORED_CHUNK
+
+
+def segment_digests(suite: PayloadSuite, stored: bytes) -> tuple[bytes, ...]:
+    """Return the SHA-256 of each segment of a stored entry."""
+    view = memoryview(stored)
+    return tuple(hashlib.sha256(view[at : at + size]).digest() for at, size in segment_spans(suite, len(stored)))
+
+
+def wipe(buffer: memoryview | bytearray) -> None:
+    """Overwrite a buffer with zeros."""
+    view = memoryview(buffer)
+    for at in range(0, len(view), CHUNK_SIZE):
+        piece = view[at : at + CHUNK_SIZE]
+        piece[:] = bytes(len(piece))
+
+
+class _Chunks:
+    """One entry's derived key; encrypts and decrypts chunks by their number."""
+
+    __slots__ = ("_aead", "_nonce", "commitment")
+
+    def __init__(self, key: bytes | bytearray, salt: bytes, context: bytes) -> None:
+        if len(key) != CONTENT_KEY_SIZE:
+            raise ValueError(f"the content key has {len(key)} bytes, wanted {CONTENT_KEY_SIZE}")
+        derived = bytearray(CONTENT_KEY_SIZE + _NONCE_SIZE + 32)
+        HKDFExpand(SHA512(), len(derived), _INFO + salt + context).derive_into(key, derived)
+        self._aead = AESGCM(derived[:CONTENT_KEY_SIZE])
+        self._nonce = int.from_bytes(derived[CONTENT_KEY_SIZE : CONTENT_KEY_SIZE + _NONCE_SIZE], "big")
+        self.commitment = bytes(derived[CONTENT_KEY_SIZE + _NONCE_SIZE :])
+        wipe(derived)
+
+    def _nonce_of(self, number: int) -> bytes:
+        return (self._nonce ^ number).to_bytes(_NONCE_SIZE, "big")
+
+    def encrypt(self, number: int, plain: memoryview) -> bytes:
+        return self._aead.encrypt(self._nonce_of(number), plain, None)
+
+    def decrypt_into(self, number: int, stored: memoryview, into: memoryview) -> None:
+        self._aead.decrypt_into(self._nonce_of(number), stored, None, into)
+
+
+def encrypt_entry(
+    key: bytes | bytearray, context: bytes, plaintext: bytes | memoryview, *, salt: bytes | None = None
+) -> bytes:
+    """Return the stored form of an entry.
+
+    Args:
+        key: the bundle's content key, 32 random bytes.
+        context: from `entry_context`.
+        plaintext: the entry.
+        salt: 24 bytes that never repeat under `key`; from the operating system if not given. Tests give it.
+
+    Raises:
+        ValueError: the key or the salt has another length.
+    """
+    salt = os.urandom(_SALT_SIZE) if salt is None else salt
+    if len(salt) != _SALT_SIZE:
+        raise ValueError(f"the salt has {len(salt)} bytes, wanted {_SALT_SIZE}")
+    chunks, view = _Chunks(key, salt, context), memoryview(plaintext)
+    count = len(view) // CHUNK_SIZE + 1
+    return b"".join(
+        (
+            salt,
+            chunks.commitment,
+            *(chunks.encrypt(i, view[i * CHUNK_SIZE : (i + 1) * CHUNK_SIZE]) for i in range(count)),
+        )
+    )
+
+
+def copy_entry(digests: Sequence[bytes], read: Read, into: memoryview) -> None:
+    """Fill `into` with an entry stored in clear; wipe it on any failure (steps 13, 14 and 16).
+
+    Args:
+        digests: the signed SHA-256 of each segment.
+        read: reads the stored entry; offsets count from its start. Each byte is asked for once.
+        into: writable, exactly as long as the entry.
+
+    Raises:
+        PayloadError: a segment is cut short or is not the one that was signed.
+    """
+    try:
+        for at, segment in _checked_segments(PayloadSuite.PLAIN, len(into), digests, read):
+            into[at : at + len(segment)] = segment
+    except BaseException:
+        wipe(into)
+        raise
+
+
+def decrypt_entry(
+    key: bytes | bytearray, context: bytes, digests: Sequence[bytes], read: Read, into: memoryview
+) -> None:
+    """Fill `into` with the plaintext of an encrypted entry; wipe it on any failure (steps 13 to 16).
+
+    Args:
+        key: the content key.
+        context: from `entry_context`.
+        digests: the signed SHA-256 of each segment of the stored entry.
+        read: reads the stored entry; offsets count from its start. Each byte is asked for once.
+        into: writable, exactly as long as the plaintext.
+
+    Raises:
+        PayloadError: a segment is cut short, is not the one that was signed, or does not decrypt.
+        ValueError: the key has another length.
+    """
+    try:
+        _decrypt_entry(key, context, digests, read, into)
+    except InvalidTag:
+        wipe(into)
+        raise PayloadError("payload: a chunk is not authentic under the bundle's key") from None
+    except BaseException:
+        wipe(into)
+        raise
+
+
+def _decrypt_entry(
+    key: bytes | bytearray, context: bytes, digests: Sequence[bytes], read: Read, into: memoryview
+) -> None:
+    chunks: _Chunks | None = None
+    number = 0
+    length = stored_length(PayloadSuite.COBBLESTONE_256, len(into))
+    for at, segment in _checked_segments(PayloadSuite.COBBLESTONE_256, length, digests, read):
+        stored = memoryview(segment)
+        if at == 0:
+            header, stored = stored[:ENTRY_HEADER_SIZE], stored[ENTRY_HEADER_SIZE:]
+            chunks = _Chunks(key, bytes(header[:_SALT_SIZE]), context)
+            # Step 15: before any chunk, so that no second key can ever open the same bytes to another model.
+            if not hmac.compare_digest(chunks.commitment, header[_SALT_SIZE:]):
+                raise PayloadError("payload: the key commitment is of another key, bundle or entry")
+        assert chunks is not None  # noqa: S101 - the first segment starts at 0
+        for start in range(0, len(stored), _STORED_CHUNK):
+            chunk = stored[start : start + _STORED_CHUNK]
+            plain_at = number * CHUNK_SIZE
+            chunks.decrypt_into(number, chunk, into[plain_at : plain_at + len(chunk) - TAG_SIZE])
+            number += 1
+
+
+def _checked_segments(
+    suite: PayloadSuite, length: int, digests: Sequence[bytes], read: Read
+) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, bytes) of each segment, read once and equal to what was signed."""
+    spans = segment_spans(suite, length)
+    for i, ((at, size), digest) in enumerate(zip(spans, digests, strict=True)):
+        segment = bytes(read(at, size))
+        if len(segment) != size:
+            raise PayloadError(f"payload: segment {i} has {len(segment)} of {size} bytes")
+        if not hmac.compare_digest(hashlib.sha256(segment).digest(), digest):
+            raise PayloadError(f"payload: segment {i} of {len(spans)} is not the one that was signed")
+        yield at, segment

@@ -1,0 +1,168 @@
+"""Where a decrypted model lives: in memory, never on disk, and not in a core dump.
+
+On Linux that is a sealed `memfd`: one copy, which an engine opens by its path and nobody can change any more.
+Elsewhere it is a `bytes` object, which is weaker: the engine makes a copy of its own, and `bytes` cannot be wiped.
+Neither stops root on a running device, and neither keeps pages out of swap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+from edgepack_runtime.encryption import wipe
+from edgepack_runtime.errors import FileError
+
+__all__ = ["PlaintextModel", "forbid_core_dumps"]
+
+Fill = Callable[[memoryview], None]
+
+# Linux ABI, the same on every architecture (fcntl.h, memfd.h, prctl.h); Python lacks some, by version and libc.
+_MFD_CLOEXEC_ALLOW_SEALING = 0x1 | 0x2
+_MFD_NOEXEC_SEAL = 0x8
+_F_ADD_SEALS = 1033
+_F_SEAL_SEAL_SHRINK_GROW_WRITE = 0x1 | 0x2 | 0x4 | 0x8
+_PR_SET_DUMPABLE = 4
+
+
+class PlaintextModel:
+    """A decrypted model, to be handed to an engine: by `path` if that is not None, else by `content`.
+
+    Close it after the engine has loaded it; pages that the engine has mapped live on until the engine lets go. A
+    sealed memfd cannot be overwritten, so closing does not wipe it: the kernel takes the pages back and clears them
+    before anybody else gets them.
+    """
+
+    __slots__ = ("_content", "_fd", "size")
+
+    def __init__(self, size: int, fill: Fill) -> None:
+        """Make room for `size` bytes and have `fill` write them.
+
+        Args:
+            size: the model's length.
+            fill: writes the model, or raises; what it had written is then wiped, and its error passed on. It must not
+                keep the memory it was given.
+
+        Raises:
+            FileError: there is not enough memory, or the kernel refuses an anonymous file.
+        """
+        self.size = size
+        self._fd: int | None = None
+        self._content: bytes | None = None
+        if sys.platform == "linux" and hasattr(os, "memfd_create"):
+            self._fd = _sealed_memfd(size, fill)
+        else:
+            self._content = _private_bytes(size, fill)
+
+    @property
+    def path(self) -> str | None:
+        """A path this process can open, as long as this is open; None where there is only `content`."""
+        return None if self._fd is None else f"/proc/self/fd/{self._fd}"
+
+    @property
+    def content(self) -> bytes | None:
+        """The model itself, where there is no `path`."""
+        return self._content
+
+    def close(self) -> None:
+        """Let go of the model; `path` and `content` are None from now on."""
+        fd, self._fd, self._content = self._fd, None, None
+        if fd is not None:
+            os.close(fd)
+
+    def __enter__(self) -> PlaintextModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<PlaintextModel of {self.size} bytes>"
+
+
+def forbid_core_dumps() -> bool:
+    """Keep this process's memory out of core dumps, for good, and return whether that holds now.
+
+    On Linux also nobody of the same user may attach a debugger or read `/proc/<pid>/mem`. Elsewhere only the size
+    limit of core files is set to 0, and on Windows nothing is done.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        # prctl is variadic and reads unsigned longs: untyped integers would be passed as 32 bits.
+        zero = ctypes.c_ulong(0)
+        return int(libc.prctl(ctypes.c_int(_PR_SET_DUMPABLE), zero, zero, zero, zero)) == 0
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        return True
+    return False
+
+
+def _sealed_memfd(size: int, fill: Fill) -> int:
+    import fcntl  # not on Windows
+
+    try:
+        fd = _memfd()
+    except OSError as error:
+        raise FileError(f"no memory file for the model: {error.strerror}") from None
+    try:
+        if size > 0:
+            # Reserved now: writing a mapping that memory runs out for would be a fatal SIGBUS, not an error.
+            os.posix_fallocate(fd, 0, size)
+            _fill_mapping(mmap.mmap(fd, size), fill)
+        else:
+            fill(memoryview(bytearray()))
+        fcntl.fcntl(fd, _F_ADD_SEALS, _F_SEAL_SEAL_SHRINK_GROW_WRITE)
+    except OSError as error:
+        os.close(fd)
+        if error.errno in (errno.ENOSPC, errno.ENOMEM):
+            raise FileError(f"not enough memory for a model of {size} bytes") from None
+        raise
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _memfd() -> int:
+    try:
+        # Linux 6.3 and later may be set up to refuse memory files that could be executed.
+        return os.memfd_create("edgepack-model", _MFD_CLOEXEC_ALLOW_SEALING | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create("edgepack-model", _MFD_CLOEXEC_ALLOW_SEALING)
+
+
+def _fill_mapping(mapping: mmap.mmap, fill: Fill) -> None:
+    view = memoryview(mapping)
+    try:
+        fill(view)
+        view.release()
+        mapping.close()
+    except BaseException:
+        with contextlib.suppress(ValueError):  # released already: then `fill` had succeeded
+            wipe(view)
+            view.release()
+        # The frames of the error may still hold slices; the mapping then goes with them, wiped.
+        with contextlib.suppress(BufferError):
+            mapping.close()
+        raise
+
+
+def _private_bytes(size: int, fill: Fill) -> bytes:
+    buffer = bytearray(size)
+    try:
+        fill(memoryview(buffer))
+        return bytes(buffer)
+    finally:
+        wipe(buffer)
