@@ -6,6 +6,7 @@ The same .tflite file can be right under one engine version and garbage under an
 
 from __future__ import annotations
 
+import importlib
 import platform
 import resource
 import statistics
@@ -16,6 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgepack.worker import Workplace, run_task
+from edgepack_runtime.engines import load
+from edgepack_runtime.errors import EngineError
+from edgepack_runtime.plaintext import PlaintextModel
 from edgepack_runtime.tensors import Array
 
 __all__ = ["LabRequest", "LabResult", "replay", "run_in_lab"]
@@ -29,6 +33,10 @@ class LabRequest:
     engine: str
     num_threads: int
     feeds: Mapping[str, Array]
+
+    def fill(self, into: memoryview) -> None:
+        """Write the model into `into`."""
+        into[:] = self.model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +65,11 @@ def replay(request: LabRequest) -> LabResult:
         EngineError: the engine cannot load or run the model.
         InputError: the samples do not fit it.
     """
-    from edgepack_runtime.plaintext import PlaintextModel
-
-    from edgepack_runtime.engines import load
-
     _warm_up_the_import(request.engine)
     before = _peak_rss()
-    with PlaintextModel.from_bytes(request.model) as plaintext:
+    with PlaintextModel(len(request.model), request.fill) as plaintext:
+        if plaintext.path is None:
+            raise EngineError("running a model from memory needs memfd, which only Linux has")
         engine = load(request.engine, plaintext.path, num_threads=request.num_threads)
         count = len(next(iter(request.feeds.values())))
         columns: dict[str, list[Array]] = {spec.name: [] for spec in engine.outputs}
@@ -91,10 +97,6 @@ def replay(request: LabRequest) -> LabResult:
 
 def _warm_up_the_import(engine: str) -> None:
     """Import the engine, so that its own libraries do not count as the model's memory."""
-    import importlib
-
-    from edgepack_runtime.errors import EngineError
-
     try:
         importlib.import_module(engine.replace("-", "_") + ".interpreter")
     except ImportError as error:

@@ -1,0 +1,194 @@
+"""`edgepack-device`: inspect, verify and run bundles on the device. Parses, calls, prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack_runtime import __version__
+from edgepack_runtime.errors import EdgepackError, FileError, InputError
+
+if TYPE_CHECKING:
+    from edgepack_runtime.manifest import Manifest
+    from edgepack_runtime.tensors import Array
+    from edgepack_runtime.verify import VerifiedBundle
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0 for good, 1 for refused, 2 for wrong usage."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+    except EdgepackError as error:
+        print(f"edgepack-device: error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgepack-device", description="Inspect, verify and run edgepack bundles on this device."
+    )
+    parser.add_argument("--version", action="version", version=f"edgepack-runtime {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    inspect = commands.add_parser("inspect", help="say what a bundle is; needs no key")
+    _add_common(inspect)
+    inspect.set_defaults(run=_inspect)
+
+    verify = commands.add_parser("verify", help="check signature and policy; with --self-test run it as well")
+    _add_common(verify)
+    verify.add_argument(
+        "--self-test", action="store_true", help="decrypt, and replay the golden tensors on this engine"
+    )
+    verify.set_defaults(run=_verify)
+
+    run = commands.add_parser("run", help="run the model on the arrays of an .npz file")
+    _add_common(run)
+    run.add_argument("--input", type=Path, required=True, help=".npz with one array an input, each [n, ...]")
+    run.add_argument("--output", type=Path, required=True, help=".npz to write, one array an output, each [n, ...]")
+    run.set_defaults(run=_run)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, help="the .edgepack file")
+    parser.add_argument(
+        "--device", type=Path, required=True, help="device.json: profile, trust and key of this device"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from edgepack_runtime.device import Device
+    from edgepack_runtime.session import verify_bundle
+
+    bundle, manifest = verify_bundle(args.bundle, device=Device.from_file(args.device))
+    if args.json:
+        print(json.dumps({"signed_by": _signers(bundle), "manifest": json.loads(bundle.manifest)}, indent=2))
+        return 0
+    for line in _summary(bundle, manifest):
+        print(line)
+    return 0
+
+
+def _signers(bundle: VerifiedBundle) -> list[str]:
+    return [key.hex() for key in bundle.signers]
+
+
+def _summary(bundle: VerifiedBundle, manifest: Manifest) -> list[str]:
+    header, grants = bundle.header, len(bundle.container.grants)
+    lines = [
+        f"{manifest.name} {manifest.version} for {header.profile}: {manifest.model.scheme} model, "
+        f"{header.engine} {header.engine_version}",
+        f"signed by {', '.join(name[:16] for name in _signers(bundle))}, security version {header.security_version}",
+        f"encrypted for {grants} recipients" if grants else "not encrypted: signed only",
+        *(f"input  {spec}" for spec in manifest.model.inputs),
+        *(f"output {spec}" for spec in manifest.model.outputs),
+    ]
+    for item in manifest.evidence:
+        lines.append(f"{'ok' if item.holds else 'NO':3}{item.check} ({item.verdict}): {item.found}")
+    return lines
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from edgepack_runtime.device import Device
+    from edgepack_runtime.session import open_bundle, verify_bundle
+
+    device = Device.from_file(args.device)
+    if not args.self_test:
+        bundle, manifest = verify_bundle(args.bundle, device=device)
+        result: dict[str, object] = {"verdict": "good", "self_test": None}
+    else:
+        with open_bundle(args.bundle, device=device) as session:
+            bundle, manifest = session.bundle, session.manifest
+            replay = session.self_test()
+            test = {"samples": replay.samples, "error": replay.error, "engine": session.engine}
+            result = {"verdict": "good", "self_test": test}
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    print(f"{manifest.name} {manifest.version}: signature, profile {bundle.header.profile} and version hold")
+    if args.self_test:
+        print(
+            f"self-test: {replay.samples} golden samples on {session.engine}, largest difference {replay.error:.2g}"
+        )
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from edgepack_runtime.device import Device
+    from edgepack_runtime.session import open_bundle
+
+    with open_bundle(args.bundle, device=Device.from_file(args.device)) as session:
+        feeds = _load_feeds(args.input)
+        columns: dict[str, list[Array]] = {spec.name: [] for spec in session.outputs}
+        count = min((len(array) for array in feeds.values()), default=0)
+        if count == 0 or any(len(array) != count for array in feeds.values()):
+            raise InputError(f"{args.input}: the arrays need one and the same number of samples, at least one")
+        shapes = {spec.name: spec.shape for spec in session.inputs}
+        for i in range(count):
+            sample = {name: _one(array[i], shapes.get(name)) for name, array in feeds.items()}
+            for name, value in session.run(sample).items():
+                columns[name].append(value)
+    _save(args.output, {name: np.stack(values) for name, values in columns.items()})
+    if args.json:
+        print(json.dumps({"samples": count, "output": str(args.output)}))
+    else:
+        print(f"{count} samples run on {session.engine}; outputs {', '.join(columns)} in {args.output}")
+    return 0
+
+
+def _one(array: Array, shape: tuple[int, ...] | None) -> Array:
+    """Return one sample with the model's batch dimension of 1, where the file leaves it out."""
+    import numpy as np
+
+    if shape is not None and shape[:1] == (1,) and array.shape == shape[1:]:
+        array = array.reshape(shape)
+    return np.ascontiguousarray(array)
+
+
+def _load_feeds(path: Path) -> dict[str, Array]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise InputError(f"{path}: expected an .npz with one array an input")
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: no readable .npz file ({reason})") from None
+
+
+def _save(path: Path, arrays: dict[str, Array]) -> None:
+    import io
+
+    import numpy as np
+
+    from edgepack_runtime._files import write_whole
+
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    if path.is_dir():
+        raise FileError(f"{path} is a folder; name a file to write")
+    write_whole(path, buffer.getvalue())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

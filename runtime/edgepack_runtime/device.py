@@ -1,0 +1,92 @@
+"""Who this device is: its profile, whom it trusts, and the key that opens what was encrypted for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgepack_runtime._fields import Fields, parse_json
+from edgepack_runtime._files import read_capped
+from edgepack_runtime.errors import FileError, SchemaError
+from edgepack_runtime.grants import DeviceKey
+from edgepack_runtime.keyfiles import load_device_key, load_verifying_key
+from edgepack_runtime.trust import TrustedKeys
+
+__all__ = ["ENGINE_POLICIES", "Device", "load_trust"]
+
+# "exact": only the engine version the bundle was proven under. "self-test": another version too, if the golden
+# tensors come out right when the bundle is opened.
+ENGINE_POLICIES = ("exact", "self-test")
+_MAX_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """This device, as its owner configured it.
+
+    Args:
+        profile: the profile bundles must be built for; None accepts any, for tools that only inspect.
+        trust: the release keys it believes, and how many must have signed.
+        key: opens encrypted bundles; None for a device that only verifies.
+        num_threads: threads of the engine, instead of the profile's number.
+        accepted: the security version floor by product name.
+        engine_policy: one of `ENGINE_POLICIES`.
+    """
+
+    profile: str | None
+    trust: TrustedKeys
+    key: DeviceKey | None = field(default=None, repr=False)
+    num_threads: int | None = None
+    accepted: Mapping[str, int] = field(default_factory=dict)
+    engine_policy: str = "exact"
+
+    def __post_init__(self) -> None:
+        if self.engine_policy not in ENGINE_POLICIES:
+            raise SchemaError(f"engine_policy {self.engine_policy!r} is none of {', '.join(ENGINE_POLICIES)}")
+        if self.num_threads is not None and self.num_threads < 1:
+            raise SchemaError(f"num_threads {self.num_threads} is below 1")
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Device:
+        """Return the device a JSON file describes; relative paths in it are relative to the file.
+
+        ``{"profile": "raspberry-pi-4", "trust": "trust.json", "key": "device.key.pem"}``; optional are
+        ``num_threads``, ``engine_policy`` and ``accepted`` (a table of security versions by product).
+
+        Raises:
+            FileError: a file cannot be read.
+            SchemaError: a field is missing, unknown or wrong.
+            KeyFileError: a key file holds no key of the right kind.
+        """
+        path = Path(path)
+        fields = Fields(parse_json(read_capped(path, _MAX_BYTES), path.name), path.name)
+        key = fields.take("key", str, None)
+        accepted = fields.take_table("accepted", {})
+        device = cls(
+            profile=fields.take("profile", str),
+            trust=load_trust(path.parent / fields.take("trust", str)),
+            key=None if key is None else load_device_key(path.parent / key),
+            num_threads=fields.take("num_threads", int, None),
+            accepted={name: accepted.take(name, int) for name in accepted.names()},
+            engine_policy=fields.take_choice("engine_policy", ENGINE_POLICIES, "exact"),
+        )
+        fields.finish()
+        return device
+
+
+def load_trust(path: Path) -> TrustedKeys:
+    """Return the trusted release keys in a trust file, or the one public key in a PEM file.
+
+    Raises:
+        FileError: it cannot be read.
+        SchemaError: it is neither, or a field is wrong.
+        KeyFileError: a PEM file holds no Ed25519 or P-256 public key.
+    """
+    try:
+        data = read_capped(path, _MAX_BYTES)
+    except FileError as error:
+        raise FileError(error.message, hint="name the trust file, or the release key's .pub.pem") from None
+    if data.lstrip().startswith(b"-----BEGIN"):
+        return TrustedKeys.of([load_verifying_key(path)], threshold=1)
+    return TrustedKeys.from_json(data, str(path))

@@ -1,0 +1,243 @@
+"""Open a bundle and run it: verify, unwrap the key, decrypt into memory, hand the model to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from edgepack_runtime.bundlefile import BundleFile
+from edgepack_runtime.device import Device
+from edgepack_runtime.engines import Engine, installed, load
+from edgepack_runtime.errors import EngineError, FormatError, IncompatibleError, SelfTestError
+from edgepack_runtime.golden import GoldenSample, Replay, replay_golden, unpack_golden
+from edgepack_runtime.manifest import Manifest
+from edgepack_runtime.plaintext import PlaintextModel, forbid_core_dumps
+from edgepack_runtime.tensors import Array, TensorSpec, check_feeds
+from edgepack_runtime.verify import Policy, UnlockedBundle, VerifiedBundle, verify
+
+__all__ = ["Session", "check_consistent", "decrypt_model", "open_bundle", "read_golden", "verify_bundle"]
+
+_MAX_GOLDEN = 256 << 20
+
+
+class Session:
+    """A model ready to run. Use it in a ``with`` block, or `close` it.
+
+    `inputs` and `outputs` are in the source model's names and order. One thread at a time gets in.
+    """
+
+    def __init__(
+        self, bundle: VerifiedBundle, manifest: Manifest, engine: Engine, golden: tuple[GoldenSample, ...]
+    ) -> None:
+        self.bundle = bundle
+        self.manifest = manifest
+        self._engine = engine
+        self._golden = golden
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` takes."""
+        return self.manifest.model.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` gives."""
+        return self.manifest.model.outputs
+
+    @property
+    def engine(self) -> str:
+        """Name and version of the engine it runs on."""
+        return f"{self._engine.name} {self._engine.version}"
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs by name for one set of inputs; both have exactly the shapes and dtypes of the specs.
+
+        Raises:
+            InputError: a name, shape or dtype does not fit; nothing is cast.
+            EngineError: the engine failed, or the session is closed.
+        """
+        check_feeds(feeds, self.inputs)
+        outputs = self._engine.run(feeds)
+        return {spec.name: outputs[spec.name] for spec in self.outputs}
+
+    def reset(self) -> None:
+        """Forget the state a stateful model carries from run to run.
+
+        Raises:
+            EngineError: the engine failed, or the session is closed.
+        """
+        self._engine.reset()
+
+    def self_test(self) -> Replay:
+        """Replay the golden tensors that were signed into the bundle; resets a stateful model.
+
+        Raises:
+            EngineError: the engine failed, or the session is closed.
+            SelfTestError: an output differs by more than the signed tolerance.
+        """
+
+        def run_fresh(feeds: Mapping[str, Array]) -> dict[str, Array]:
+            self.reset()
+            return self.run(feeds)
+
+        replay = replay_golden(run_fresh, self._golden, self.manifest.golden.tolerance)
+        self.reset()
+        if not replay.holds:
+            raise SelfTestError(
+                f"output {replay.output!r} differs from the golden outputs by {replay.error:.2%} of its range, "
+                f"{replay.tolerance:.2%} is allowed ({self.engine})",
+                hint="this engine computes the model wrong; install the engine the bundle was proven under: "
+                f"{self.bundle.header.engine}=={self.bundle.header.engine_version}",
+            )
+        return replay
+
+    def close(self) -> None:
+        """Free the engine and the model; closing twice is allowed."""
+        self._engine.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Session of {self.manifest.name} {self.manifest.version} on {self.engine}>"
+
+
+def open_bundle(path: str | Path, *, device: Device) -> Session:
+    """Return a session of the bundle at `path`, verified, decrypted into memory and loaded.
+
+    Nothing in the file is parsed before its signature holds, and the plaintext never touches a disk. From here on
+    this process dumps no core (`edgepack_runtime.plaintext.forbid_core_dumps`) if the bundle is encrypted.
+
+    Raises:
+        FileError: the file cannot be read.
+        BundleError: it is no bundle, not signed by whom this device trusts, for another profile or engine, older than
+            accepted, not encrypted to this device, or altered.
+        EngineError: the engine is missing, of another version, or refuses the model.
+    """
+    with BundleFile(Path(path)) as file:
+        bundle = _verify(file, device)
+        manifest = Manifest.from_bytes(bundle.manifest)
+        check_consistent(bundle, manifest)
+        exact = _check_engine(bundle, device)
+        with bundle.unlock(device.key) as unlocked:
+            if bundle.container.grants:
+                forbid_core_dumps()
+            golden = read_golden(unlocked, manifest, file)
+            with decrypt_model(unlocked, manifest, file) as plaintext:
+                if plaintext.path is None:
+                    raise EngineError("opening a decrypted model needs memfd, which only Linux has")
+                threads = device.num_threads or manifest.profile.engine.num_threads
+                engine = load(bundle.header.engine, plaintext.path, num_threads=threads)
+    session = Session(bundle, manifest, engine, golden)
+    try:
+        _check_specs(manifest.model.inputs, engine.inputs)
+        _check_specs(manifest.model.outputs, engine.outputs)
+        if not exact:
+            session.self_test()
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def verify_bundle(path: str | Path, *, device: Device) -> tuple[VerifiedBundle, Manifest]:
+    """Return what a bundle says of itself, once its signature and this device's policy hold; needs no device key.
+
+    Raises:
+        FileError: the file cannot be read.
+        BundleError: as `open_bundle`, short of decryption.
+    """
+    with BundleFile(Path(path)) as file:
+        bundle = _verify(file, device)
+        manifest = Manifest.from_bytes(bundle.manifest)
+        check_consistent(bundle, manifest)
+        return bundle, manifest
+
+
+def _verify(file: BundleFile, device: Device) -> VerifiedBundle:
+    # The floor is per product, and the product is only known once the signature holds: verified twice over the same
+    # bytes in memory rather than parsed before it is believed.
+    bundle = verify(file.container, device.trust, Policy(profile=device.profile))
+    floor = device.accepted.get(bundle.header.product, 0)
+    if floor:
+        verify(file.container, device.trust, Policy(profile=device.profile, accepted=floor))
+    return bundle
+
+
+def check_consistent(bundle: VerifiedBundle, manifest: Manifest) -> None:
+    """Refuse a bundle whose manifest tells another story than its binary table.
+
+    Raises:
+        FormatError: they disagree.
+    """
+    header, profile = bundle.header, manifest.profile
+    table = (header.product, header.profile, header.engine, header.engine_version, header.profile_digest)
+    told = (manifest.name, profile.name, profile.engine.name, profile.engine.version, profile.digest())
+    if table != told:
+        raise FormatError("the manifest disagrees with the signed table about product, profile or engine")
+
+
+def _check_engine(bundle: VerifiedBundle, device: Device) -> bool:
+    """Return whether the engine here is the one the bundle was proven under; refuse where that matters."""
+    wanted, version = bundle.header.engine, bundle.header.engine_version
+    here = dict(installed())
+    if wanted not in here:
+        raise EngineError(
+            f"the bundle runs on {wanted} {version}, which is not installed"
+            + (f" (here is {', '.join(f'{n} {v}' for n, v in here.items())})" if here else ""),
+            hint=f"pip install '{wanted}=={version}'" + (" 'numpy<2'" if wanted == "tflite-runtime" else ""),
+        )
+    if here[wanted] == version:
+        return True
+    if device.engine_policy == "exact":
+        raise IncompatibleError(
+            f"proven under {wanted} {version}, here is {wanted} {here[wanted]}",
+            hint=f"pip install '{wanted}=={version}', or set engine_policy to 'self-test' on this device",
+        )
+    return False
+
+
+def decrypt_model(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile) -> PlaintextModel:
+    """Return the model entry, decrypted into memory.
+
+    Raises:
+        FormatError: there is no such entry.
+        PayloadError: it was altered.
+        FileError: the file cannot be read, or there is not enough memory.
+    """
+    name = manifest.model.entry
+    size = unlocked.bundle.entry(name).plain_length
+    return PlaintextModel(size, lambda into: unlocked.read_entry(name, file.read, into))
+
+
+def read_golden(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile) -> tuple[GoldenSample, ...]:
+    """Return the golden tensors of a bundle.
+
+    Raises:
+        FormatError: there is no such entry, or it does not fit the manifest.
+        PayloadError: it was altered.
+        FileError: the file cannot be read.
+    """
+    golden = manifest.golden
+    size = unlocked.bundle.entry(golden.entry).plain_length
+    if size > _MAX_GOLDEN:
+        raise FormatError(f"golden tensors of {size} bytes are longer than {_MAX_GOLDEN}")
+    buffer = bytearray(size)
+    unlocked.read_entry(golden.entry, file.read, memoryview(buffer))
+    return unpack_golden(bytes(buffer), golden.samples, manifest.model.inputs, manifest.model.outputs)
+
+
+def _check_specs(told: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...]) -> None:
+    def shape_of(specs: tuple[TensorSpec, ...]) -> set[tuple[str, str, tuple[int, ...]]]:
+        return {(spec.name, spec.dtype, spec.shape) for spec in specs}
+
+    if shape_of(told) != shape_of(found):
+        raise FormatError(
+            f"the manifest promises {'; '.join(map(str, told))}, the model has {'; '.join(map(str, found))}"
+        )
