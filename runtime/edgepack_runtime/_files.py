@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgepack_runtime.errors import FileError
 
-__all__ = ["file_error", "read_capped", "write_whole"]
+__all__ = ["file_error", "read_capped", "write_all_whole", "write_whole"]
 
 
 def file_error(verb: str, path: Path, error: OSError) -> FileError:
@@ -63,6 +64,34 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644, replace: bool = T
         raise FileError(f"{path} exists and is not overwritten") from None
     except OSError as error:
         raise file_error("write", path, error) from None
+
+
+def write_all_whole(files: Mapping[Path, bytes]) -> None:
+    """Write several files: all of them are complete on the disk before the first one gets its name.
+
+    Missing folders are made.
+
+    Raises:
+        FileError: a folder or file cannot be written; none of `files` was touched unless a rename itself failed.
+    """
+    parts: dict[Path, Path] = {}
+    try:
+        for path, data in files.items():
+            if path.is_dir():
+                raise FileError(f"cannot write {path}: it is a folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+            parts[part] = path
+            write_whole(part, data)
+        for part, path in parts.items():
+            part.replace(path)
+        for folder in {path.parent for path in files}:
+            _sync_folder(folder)
+    except OSError as error:
+        raise file_error("write", Path(error.filename or next(iter(files))), error) from None
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,266 @@
+"""One candidate for one profile: quantize, check the fit, run it under the profile's exact engine, and judge it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgepack.errors import PassError, WorkerError
+from edgepack.evaluate import Drop, Parity, compare, measure_drop, predictions
+from edgepack.fit import check_fit
+from edgepack.lab import LabRequest, LabResult, run_in_lab
+from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteModel
+from edgepack.recipe import Gate
+from edgepack.worker import Workplace, run_task
+from edgepack_runtime.errors import EngineError
+from edgepack_runtime.manifest import AS_IS, Evidence
+from edgepack_runtime.profile import DeviceProfile
+from edgepack_runtime.tensors import Array
+
+__all__ = ["SIMILARITY", "Bench", "Candidate", "Samples", "apply_pass", "environment_of", "examine"]
+
+# Without labels a candidate is held against the float source's outputs: float schemes by their largest error as a
+# share of the output's range, integer ones by correlation (docs/conversion.md, "When is it equal?").
+SIMILARITY: Mapping[str, tuple[str, float]] = {
+    "float32": ("error", 1e-3),
+    "float16": ("error", 2e-2),
+    "dynamic_range": ("correlation", 0.97),
+    "full_integer": ("correlation", 0.97),
+    AS_IS: ("error", 1e-3),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """All samples of a build: the first `calibration` are calibration data, the rest evaluation data with `truth`.
+
+    `feeds` are arrays [n, *input shape] by input name, `reference` the source framework's outputs [n, *output shape].
+    """
+
+    feeds: Mapping[str, Array]
+    reference: Mapping[str, Array]
+    calibration: int
+    labels: Array | None
+
+    def calibration_feeds(self) -> dict[str, Array]:
+        """Return the calibration part of `feeds`."""
+        return {name: array[: self.calibration] for name, array in self.feeds.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A candidate and everything found out about it; it may be shipped when `refusals` is empty.
+
+    `model` and `lab` are None where it did not get that far.
+    """
+
+    scheme: str
+    model: TFLiteModel | None
+    lab: LabResult | None
+    parities: tuple[Parity, ...]
+    drop: Drop | None
+    evidence: tuple[Evidence, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def apply_pass(
+    model: TFLiteModel, scheme: str, calibration: Mapping[str, Array], place: Workplace, engine: str
+) -> TFLiteModel:
+    """Return `model` quantized by the pass of that name.
+
+    Args:
+        model: the float model.
+        scheme: the pass's module name, or `AS_IS` for the model itself.
+        calibration: arrays [n, *input shape] by input name.
+        place: where the pass runs.
+        engine: what the result must be right on, as ``name==version``.
+
+    Raises:
+        PassError: it cannot be applied, and why.
+        WorkerError: it crashed or hung.
+    """
+    if scheme == AS_IS:
+        return model
+    start = time.monotonic()
+    request = PassRequest(model=model.data, engine=engine, options="{}", calibration=calibration)
+    result = run_task(f"edgepack.passes.{scheme}:run", request, PassResult, place)
+    step = StepRecord(
+        use=scheme,
+        tool="; ".join([result.tool, *result.notes]),
+        options=request.options,
+        input_digest=hashlib.sha256(model.data).hexdigest(),
+        output_digest=hashlib.sha256(result.model).hexdigest(),
+        seconds=time.monotonic() - start,
+    )
+    return TFLiteModel(data=result.model, inputs=model.inputs, outputs=model.outputs, history=(*model.history, step))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where candidates are run: the interpreters of the engines' environments by ``name==version``, and the gate."""
+
+    engines: Mapping[str, Workplace]
+    gate: Gate
+
+    def replay(self, model: TFLiteModel, profile: DeviceProfile, feeds: Mapping[str, Array]) -> LabResult:
+        """Return the model's outputs on `feeds` under the profile's exact engine.
+
+        Raises:
+            EngineError: the engine cannot load or run the model.
+            WorkerError: it crashed or hung doing so.
+        """
+        engine = profile.engine
+        request = LabRequest(model=model.data, engine=engine.name, num_threads=engine.num_threads, feeds=feeds)
+        return run_in_lab(request, self.engines[f"{engine.name}=={engine.version}"])
+
+
+class _Findings:
+    """Evidence and refusals as they come in."""
+
+    def __init__(self, profile: DeviceProfile, scheme: str) -> None:
+        self.profile = profile
+        self.scheme = scheme
+        self.evidence: list[Evidence] = []
+        self.refusals: list[Refusal] = []
+
+    def add(self, evidence: Evidence, remedy: str) -> None:
+        self.evidence.append(evidence)
+        if not evidence.holds:
+            self.refuse(evidence.check, evidence.found, evidence.wanted, remedy)
+
+    def refuse(self, check: str, found: str, wanted: str, remedy: str) -> None:
+        self.refusals.append(
+            Refusal(
+                profile=self.profile.name,
+                scheme=self.scheme,
+                check=check,
+                found=found,
+                wanted=wanted,
+                remedy=remedy,
+            )
+        )
+
+
+def examine(
+    model: TFLiteModel | PassError, scheme: str, profile: DeviceProfile, samples: Samples, bench: Bench
+) -> Candidate:
+    """Return the candidate with everything that was found out about it under the profile's exact engine."""
+    findings = _Findings(profile, scheme)
+    lab: LabResult | None = None
+    parities: tuple[Parity, ...] = ()
+    drop: Drop | None = None
+    if isinstance(model, PassError):
+        findings.refuse("quantization", model.message, f"a {scheme} model", model.hint or "try another precision")
+        return Candidate(
+            scheme=scheme,
+            model=None,
+            lab=None,
+            parities=(),
+            drop=None,
+            evidence=(),
+            refusals=tuple(findings.refusals),
+        )
+    for finding in check_fit(model.data, profile):
+        evidence = Evidence(
+            check=finding.check,
+            holds=finding.holds,
+            verdict=finding.verdict,
+            found=finding.found,
+            wanted=finding.wanted,
+            environment="static",
+        )
+        findings.add(evidence, finding.remedy)
+    try:
+        lab = bench.replay(model, profile, samples.feeds)
+    except (EngineError, WorkerError) as error:
+        findings.refuse(
+            "runs on the engine",
+            error.message,
+            f"{profile.engine.name} {profile.engine.version} runs it",
+            error.hint or "try another precision",
+        )
+    else:
+        _check_memory(findings, lab)
+        parities = compare(samples.reference, lab.outputs)
+        drop = _drop(samples, lab.outputs, bench.gate)
+        _check_similarity(findings, parities, lab, gated=drop is None)
+        if drop is not None:
+            _check_drop(findings, drop, bench.gate, lab)
+    return Candidate(
+        scheme=scheme,
+        model=model,
+        lab=lab,
+        parities=parities,
+        drop=drop,
+        evidence=tuple(findings.evidence),
+        refusals=tuple(findings.refusals),
+    )
+
+
+def environment_of(profile: DeviceProfile, lab: LabResult) -> str:
+    """Return in words where a replay ran, honest about what it was not."""
+    text = f"{profile.engine.name} {lab.engine_version} on {lab.machine}"
+    return text if lab.machine == profile.hardware.arch else f"{text} (not {profile.hardware.arch})"
+
+
+def _check_memory(findings: _Findings, lab: LabResult) -> None:
+    budget = findings.profile.budget.ram_bytes
+    evidence = Evidence(
+        check="memory",
+        holds=lab.ram_bytes <= budget,
+        verdict="measured",
+        found=f"{lab.ram_bytes:,} bytes at the peak of the first run",
+        wanted=f"at most {budget:,} bytes",
+        environment=environment_of(findings.profile, lab),
+        value=float(lab.ram_bytes),
+    )
+    findings.add(evidence, "a smaller precision, or a smaller model")
+
+
+def _drop(samples: Samples, outputs: Mapping[str, Array], gate: Gate) -> Drop | None:
+    if samples.labels is None:
+        return None
+    start = samples.calibration
+    source, truth = predictions({n: a[start:] for n, a in samples.reference.items()}, samples.labels, gate.output)
+    found, _ = predictions({n: a[start:] for n, a in outputs.items()}, samples.labels, gate.output)
+    return measure_drop(gate.metric, source, found, truth)
+
+
+def _check_drop(findings: _Findings, drop: Drop, gate: Gate, lab: LabResult) -> None:
+    evidence = Evidence(
+        check=f"{drop.metric} drop",
+        holds=drop.drop.value <= gate.max_drop,
+        verdict="measured",
+        found=(
+            f"{drop.metric} {drop.candidate.value:.4f}, float source {drop.source.value:.4f}: "
+            f"drop {drop.drop.value:.4f} [{drop.drop.low:.4f}, {drop.drop.high:.4f}] on {drop.samples} samples"
+        ),
+        wanted=f"drop at most {gate.max_drop:g}",
+        environment=environment_of(findings.profile, lab),
+        value=drop.drop.value,
+        low=drop.drop.low,
+        high=drop.drop.high,
+    )
+    findings.add(evidence, "a larger precision, or more and more typical calibration samples")
+
+
+def _check_similarity(findings: _Findings, parities: tuple[Parity, ...], lab: LabResult, *, gated: bool) -> None:
+    kind, limit = SIMILARITY[findings.scheme]
+    for parity in parities:
+        agreement = "" if parity.agreement is None else f", same decision on {parity.agreement:.2%}"
+        close = parity.relative_error <= limit if kind == "error" else parity.correlation >= limit
+        # A metric on labelled data is the better judge where there is one; float schemes have no excuse either way.
+        holds = close or not (gated or kind == "error")
+        wanted = f"error at most {limit:.1%} of the range" if kind == "error" else f"correlation at least {limit}"
+        evidence = Evidence(
+            check=f"like the float source: {parity.output}",
+            holds=holds,
+            verdict="measured",
+            found=f"error {parity.relative_error:.2%} of the range, correlation {parity.correlation:.4f}{agreement}",
+            wanted=wanted if gated or kind == "error" else f"{wanted} (the metric decides)",
+            environment=environment_of(findings.profile, lab),
+            value=parity.relative_error if kind == "error" else parity.correlation,
+        )
+        findings.add(evidence, "a larger precision, or more and more typical calibration samples")

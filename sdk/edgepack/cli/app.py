@@ -1,0 +1,187 @@
+"""All commands of `edgepack`; heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepack import __version__
+from edgepack.cli.commands_keys import keys
+from edgepack.cli.commands_profiles import profiles
+from edgepack.cli.commands_toolchain import toolchain
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="edgepack",
+    help="Package models for edge devices: convert, quantize, prove, encrypt, sign.\n\n"
+    "It refuses to ship a model that would run wrong on your device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(keys, name="keys")
+app.add_typer(profiles, name="profiles")
+app.add_typer(toolchain, name="toolchain")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Refuse to install a missing toolchain.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show what child processes print.")]
+Trust = Annotated[
+    Path | None,
+    typer.Option("--trust", help="Trust file, or a release key's .pub.pem. Default: your development key."),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgepack {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that come before a command."""
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where; made when missing.")] = Path(),
+    model: Annotated[str, typer.Option(help="The source model, relative to that folder.")] = "model.onnx",
+) -> None:
+    """Write a commented edgepack.toml and development keys."""
+    from edgepack.project import init_project
+
+    project = init_project(folder, model)
+    typer.echo(f"{project.recipe}: edit it, then run `edgepack build` in that folder")
+    typer.echo(f"{project.identity.signing_key}: development release key, keep it private")
+    typer.echo(f"{project.device}: copy it to the device with {project.identity.device_key.name} and trust.json")
+
+
+@app.command()
+def build(  # noqa: PLR0913 - the options of a command are its interface
+    model: Annotated[
+        Path | None, typer.Argument(help="ONNX, Keras, SavedModel or TFLite. Without it: edgepack.toml here.")
+    ] = None,
+    profile: Annotated[list[str] | None, typer.Option(help="Device profile to build for; repeatable.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Real input samples: .npz with one array an input, or .npy.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="Labelled samples: the same with the classes as 'y'.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="accuracy, f1, precision or recall.")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Largest loss of the metric against the float source, e.g. 0.01.")
+    ] = None,
+    metric_output: Annotated[
+        str | None, typer.Option("--metric-output", help="The output with the class scores, if there are several.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="float32, float16, dynamic_range, full_integer; repeat it to try several in that order, "
+            "or auto. Default: the profile's preferred one."
+        ),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Release key (private PEM) that signs.")] = None,
+    recipient: Annotated[
+        list[Path] | None, typer.Option(help="Device key (public PEM) that may open it; repeatable.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the bundles.")] = None,
+    name: Annotated[str | None, typer.Option(help="Product name; default: the model's file name.")] = None,
+    model_version: Annotated[str | None, typer.Option(help="Version for people.")] = None,
+    security_version: Annotated[
+        int | None, typer.Option(help="Devices refuse a bundle below the highest they accepted.")
+    ] = None,
+    offline: Offline = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Convert, quantize, check and pack a model: one bundle a profile, or a table that says why not.
+
+    The bundle is written only if the model, run under the exact engine version of the profile, is as good as the
+    float source within --max-drop, and fits the profile. Exit code 1 and no file otherwise.
+    """
+    from edgepack.builder import build as run_build
+    from edgepack.cli.request import Overrides, recipe_from
+    from edgepack.cli.show import ConsoleReporter, show_build
+
+    recipe = recipe_from(
+        Overrides(
+            model=model,
+            profiles=tuple(profile or ()),
+            calibration=calibration,
+            evaluation=evaluation,
+            metric=metric,
+            max_drop=max_drop,
+            metric_output=metric_output,
+            schemes=tuple(precision or ()),
+            signing_key=key,
+            recipients=tuple(recipient or ()),
+            output=output,
+            name=name,
+            version=model_version,
+            security_version=security_version,
+        )
+    )
+    show_build(run_build(recipe, offline=offline, reporter=ConsoleReporter(verbose=verbose)), as_json=as_json)
+
+
+@app.command()
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="The .edgepack file.")],
+    trust: Trust = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a bundle is, for whom, and what was measured; needs no device key."""
+    from edgepack.cli.request import trust_from
+    from edgepack.cli.show import show_bundle
+    from edgepack_runtime.device import Device
+    from edgepack_runtime.session import verify_bundle
+
+    verified, manifest = verify_bundle(bundle, device=Device(profile=None, trust=trust_from(trust)))
+    show_bundle(verified, manifest, as_json=as_json)
+
+
+@app.command()
+def validate(  # noqa: PLR0913 - the options of a command are its interface
+    bundle: Annotated[Path, typer.Argument(help="The .edgepack file.")],
+    profile: Annotated[str, typer.Option(help="The device profile it shall run on.")],
+    trust: Trust = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Device key (private PEM) that opens it. Default: your development key.")
+    ] = None,
+    offline: Offline = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a bundle against a profile, check by check; exit code 1 if anything fails.
+
+    Signature, engine and op versions, storage, memory, quantization support, and the golden outputs under the
+    profile's exact engine.
+    """
+    from edgepack.cli.request import device_key_from, trust_from
+    from edgepack.cli.show import ConsoleReporter, show_report
+    from edgepack.profiles import load_profile
+    from edgepack.toolchain import engine_toolchain, ensure
+    from edgepack.validation import validate as run_validate
+    from edgepack.worker import Workplace
+
+    reporter = ConsoleReporter(verbose=verbose)
+    wanted = load_profile(profile)
+    trusted, device_key = trust_from(trust), device_key_from(key)
+    toolchain = engine_toolchain(wanted.engine.name, wanted.engine.version)
+    engine = Workplace(python=ensure(toolchain, offline=offline, say=reporter.say), log=reporter.log)
+    with reporter.step(f"validating {bundle.name}"):
+        report = run_validate(bundle, wanted, trusted, device_key, engine)
+    show_report(report, as_json=as_json)
+    if not report.good:
+        raise typer.Exit(1)

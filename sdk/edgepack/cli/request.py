@@ -1,0 +1,99 @@
+"""From command line options and edgepack.toml to a `Recipe`: options win, field by field."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.errors import RecipeError
+from edgepack.keys import development_identity
+from edgepack.recipe import FILE_NAME, Gate, Recipe, load_recipe
+from edgepack_runtime.device import load_trust
+from edgepack_runtime.grants import DeviceKey
+from edgepack_runtime.keyfiles import load_device_key
+from edgepack_runtime.trust import TrustedKeys
+
+__all__ = ["Overrides", "device_key_from", "recipe_from", "trust_from"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What the command line said; None and () mean nothing was said."""
+
+    model: Path | None
+    profiles: tuple[str, ...]
+    calibration: Path | None
+    evaluation: Path | None
+    metric: str | None
+    max_drop: float | None
+    metric_output: str | None
+    schemes: tuple[str, ...]
+    signing_key: Path | None
+    recipients: tuple[Path, ...]
+    output: Path | None
+    name: str | None
+    version: str | None
+    security_version: int | None
+
+
+def recipe_from(said: Overrides) -> Recipe:
+    """Return the recipe: edgepack.toml of this folder when no model is named, changed by what was said.
+
+    Raises:
+        RecipeError: something is missing, unknown or wrong.
+    """
+    if said.model is None:
+        if not Path(FILE_NAME).exists():
+            raise RecipeError(
+                f"no model is named, and there is no {FILE_NAME} in this folder",
+                hint="edgepack build MODEL --profile NAME --calibration FILE -o DIR, or start with `edgepack init`",
+            )
+        base = load_recipe(Path(FILE_NAME))
+    else:
+        missing = [
+            option
+            for option, value in (
+                ("--profile NAME", said.profiles),
+                ("--calibration FILE", said.calibration),
+                ("-o DIR", said.output),
+            )
+            if not value
+        ]
+        if missing or said.calibration is None or said.output is None:
+            raise RecipeError(f"building {said.model} also needs {', '.join(missing)}")
+        base = Recipe(model=said.model, calibration=said.calibration, profiles=said.profiles, output=said.output)
+    gate = {"metric": said.metric, "max_drop": said.max_drop, "output": said.metric_output}
+    changes = {
+        field.name: getattr(said, field.name)
+        for field in dataclasses.fields(Recipe)
+        if hasattr(said, field.name) and getattr(said, field.name) not in (None, ())
+    }
+    return dataclasses.replace(
+        base, **changes, gate=_changed_gate(base.gate, {k: v for k, v in gate.items() if v is not None})
+    )
+
+
+def _changed_gate(gate: Gate, changes: dict[str, object]) -> Gate:
+    return dataclasses.replace(gate, **changes)  # type: ignore[arg-type]
+
+
+def trust_from(path: Path | None) -> TrustedKeys:
+    """Return the trusted keys in `path`, or those of the user's development identity.
+
+    Raises:
+        FileError: it cannot be read.
+        SchemaError: it is no trust file.
+        KeyFileError: it holds another kind of key.
+    """
+    return load_trust(path if path is not None else development_identity().trust)
+
+
+def device_key_from(path: Path | None) -> DeviceKey:
+    """Return the device key in `path`, or that of the user's development identity.
+
+    Raises:
+        FileError: the development identity cannot be made.
+        KeyFileError: it cannot be read or holds another kind of key.
+    """
+    return load_device_key(path if path is not None else development_identity().device_key)

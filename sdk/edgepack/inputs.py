@@ -1,0 +1,109 @@
+"""Everything a build reads: found, parsed and checked before anything slow starts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgepack.dataset import Dataset, load_dataset
+from edgepack.errors import DatasetError, RecipeError
+from edgepack.keys import development_identity
+from edgepack.model import SourceModel
+from edgepack.pack import Release
+from edgepack.profiles import load_profile
+from edgepack.recipe import Recipe
+from edgepack.reporter import Reporter
+from edgepack.source import detect
+from edgepack_runtime._files import read_capped
+from edgepack_runtime.errors import FileError
+from edgepack_runtime.keyfiles import load_recipient, load_signing_key
+from edgepack_runtime.profile import DeviceProfile
+
+__all__ = ["BuildInputs", "check_output", "read_inputs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildInputs:
+    """What a build was given, read and checked."""
+
+    source: SourceModel
+    calibration: Dataset
+    evaluation: Dataset | None
+    profiles: tuple[DeviceProfile, ...]
+    labels: tuple[str, ...]
+    release: Release = field(repr=False)
+
+
+def read_inputs(recipe: Recipe, reporter: Reporter) -> BuildInputs:
+    """Return everything `recipe` names, read and checked.
+
+    Raises:
+        EdgepackError: something is missing, unreadable or does not belong together; the message says which.
+    """
+    profiles = tuple(load_profile(name) for name in recipe.profiles)
+    if len({p.name for p in profiles}) != len(profiles):
+        raise RecipeError(f"one profile is named twice, by an alias: {', '.join(recipe.profiles)}")
+    source = detect(recipe.model)
+    calibration = load_dataset(recipe.calibration, "calibration")
+    evaluation = None if recipe.evaluation is None else load_dataset(recipe.evaluation, "evaluation")
+    if evaluation is not None and evaluation.labels is None:
+        raise DatasetError(
+            f"evaluation data {evaluation.path}: no labels in it",
+            hint="store them as 'y', or leave --evaluation away: the outputs are then held against the float source",
+        )
+    return BuildInputs(
+        source=source,
+        calibration=calibration,
+        evaluation=evaluation,
+        profiles=profiles,
+        labels=() if recipe.labels is None else _read_labels(recipe.labels),
+        release=_release(recipe, reporter),
+    )
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        lines = read_capped(path, 1 << 20).decode("utf-8").splitlines()
+    except (FileError, UnicodeDecodeError) as error:
+        raise DatasetError(f"labels {path}: {error}") from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _release(recipe: Recipe, reporter: Reporter) -> Release:
+    signing, recipients = recipe.signing_key, recipe.recipients
+    if signing is None or not recipients:
+        identity = development_identity()
+        if signing is None:
+            signing = identity.signing_key
+            reporter.say(
+                f"no --key given: signing with your development key {signing}, which no product should trust"
+            )
+        if not recipients:
+            recipients = (identity.recipient,)
+            reporter.say(f"no --recipient given: only your development device key {identity.device_key} can open it")
+    return Release(
+        signing_key=load_signing_key(signing),
+        recipients=tuple(load_recipient(path) for path in recipients),
+        security_version=recipe.security_version,
+        created=int(time.time()),
+    )
+
+
+def check_output(folder: Path) -> None:
+    """Refuse an output folder that cannot be written before hours of work end there.
+
+    Raises:
+        FileError: it is a file, or cannot be made or written.
+    """
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise FileError(f"cannot write to {folder}: {existing} is a file, not a folder")
+    probe = existing / f".edgepack-{time.time_ns()}.part"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise FileError(f"cannot write to {folder}: {error.strerror or error}") from None

@@ -1,0 +1,85 @@
+"""Start a project: a commented edgepack.toml, development keys, and the device.json that goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.keys import Identity, device_file, make_identity
+from edgepack.recipe import FILE_NAME
+from edgepack_runtime._files import file_error, write_whole
+from edgepack_runtime.errors import FileError
+
+__all__ = ["Project", "init_project"]
+
+_TEMPLATE = """\
+# What `edgepack build` makes in this folder. Relative paths are relative to this file.
+# Every field: docs/recipe.md. A typo is an error, never a default.
+
+[model]
+path = "{model}"
+name = "{name}"                  # the product: devices keep a version floor for each
+version = "1.0.0"                # for people; devices compare build.security_version
+# licence = "Apache-2.0"
+# labels = "labels.txt"          # one class name a line
+
+[data]
+# .npz with one array an input, named as the input (or "x" if there is one), [number of samples, ...].
+calibration = "calibration.npz"
+# The same with the true classes as "y". Without it, outputs are held against the float source.
+# evaluation = "evaluation.npz"
+
+[gate]
+metric = "accuracy"              # accuracy, f1, precision, recall
+max_drop = 0.01                  # at most one percentage point below the float source
+
+[build]
+profiles = ["raspberry-pi-4"]    # `edgepack profiles list`
+# Without this line: the profile's preferred scheme. "auto" takes the first that passes the gate.
+# precision = ["full_integer", "dynamic_range", "float16", "float32"]
+output = "dist"
+security_version = 1             # raise it when devices must not go back to an earlier bundle
+
+[keys]
+# Development keys, made by `edgepack init`. Make release keys with `edgepack keys generate --role release`.
+signing = "keys/release.key.pem"
+recipients = ["keys/device.pub.pem"]
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """What `init_project` wrote."""
+
+    recipe: Path
+    identity: Identity
+    device: Path
+
+
+def init_project(folder: Path, model: str) -> Project:
+    """Return a new project in `folder`; nothing that exists is overwritten.
+
+    Args:
+        folder: made when missing.
+        model: path of the source model as it shall stand in edgepack.toml.
+
+    Raises:
+        FileError: a file of it exists, or cannot be written.
+    """
+    recipe, keys = folder / FILE_NAME, folder / "keys"
+    for path in (recipe, keys):
+        if path.exists():
+            raise FileError(
+                f"{path} exists and is not overwritten", hint="name an empty folder: edgepack init FOLDER"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise file_error("make folder", folder, error) from None
+    identity = make_identity(keys)
+    device = keys / "device.json"
+    write_whole(device, device_file("raspberry-pi-4", identity.trust.name, identity.device_key.name), replace=False)
+    write_whole(keys / ".gitignore", b"# private keys never belong into a repository\n*.key.pem\n", replace=False)
+    name = Path(model).stem
+    write_whole(recipe, _TEMPLATE.format(model=model, name=name).encode(), replace=False)
+    return Project(recipe=recipe, identity=identity, device=device)

@@ -1,0 +1,164 @@
+"""Make the bundle of an accepted candidate: golden tensors, a second replay, the manifest, the signed bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepack import __version__
+from edgepack.candidate import Bench, Candidate, Samples, environment_of
+from edgepack.errors import GateError
+from edgepack.inputs import BuildInputs
+from edgepack.lab import LabResult
+from edgepack.model import Refusal, TFLiteModel
+from edgepack.pack import GOLDEN_ENTRY, MODEL_ENTRY, Contents, pack
+from edgepack.recipe import Recipe
+from edgepack_runtime.golden import GoldenSample, compare_golden, pack_golden
+from edgepack_runtime.manifest import AS_IS, Evidence, Golden, Manifest, ModelDescription, Provenance, Step
+from edgepack_runtime.profile import DeviceProfile
+
+__all__ = ["Chosen", "Packed", "Work", "pack_chosen"]
+
+_MAX_GOLDEN_SAMPLES = 8
+_MAX_GOLDEN_BYTES = 4 << 20
+# How far a device may be from the golden outputs, as a share of their range: docs/conversion.md, "On the device".
+_GOLDEN_TOLERANCE: Mapping[str, float] = {
+    "float32": 1e-4,
+    "float16": 1e-3,
+    "dynamic_range": 5e-2,
+    "full_integer": 2e-2,
+    AS_IS: 2e-2,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What all profiles of one build share: the recipe, what it named, the samples, the engines, the notes."""
+
+    recipe: Recipe
+    inputs: BuildInputs
+    model: TFLiteModel
+    samples: Samples
+    bench: Bench
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The candidate that is shipped for a profile, and those that were refused before it."""
+
+    profile: DeviceProfile
+    candidate: Candidate
+    tried: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A finished bundle in memory and the name its file will have."""
+
+    name: str
+    data: bytes
+    manifest: Manifest
+
+
+def _golden(samples: Samples, lab: LabResult) -> tuple[GoldenSample, ...]:
+    """Return calibration samples, evenly spaced, with what the accepted candidate gave for them."""
+    size = sum(array[0].nbytes for array in (*samples.feeds.values(), *lab.outputs.values()))
+    count = max(1, min(_MAX_GOLDEN_SAMPLES, samples.calibration, _MAX_GOLDEN_BYTES // max(1, size)))
+    picks = np.unique(np.linspace(0, samples.calibration - 1, count).round().astype(int))
+    return tuple(
+        GoldenSample(
+            inputs={n: a[i] for n, a in samples.feeds.items()}, outputs={n: a[i] for n, a in lab.outputs.items()}
+        )
+        for i in picks
+    )
+
+
+def _replay(
+    item: Chosen, model: TFLiteModel, golden: tuple[GoldenSample, ...], tolerance: float, bench: Bench
+) -> Evidence:
+    """Return the evidence of a second replay, in a fresh process: what the device will repeat.
+
+    Raises:
+        GateError: the same engine gives other numbers the second time.
+    """
+    feeds = {n: np.stack([g.inputs[n] for g in golden]) for n in golden[0].inputs}
+    lab = bench.replay(model, item.profile, feeds)
+    replay = compare_golden(lab.outputs, golden, tolerance)
+    found = f"{replay.samples} golden samples, largest difference {replay.error:.2g} of the range"
+    wanted = f"at most {tolerance:g}"
+    if not replay.holds:
+        refusal = Refusal(
+            profile=item.profile.name,
+            scheme=item.candidate.scheme,
+            check="golden outputs",
+            found=found,
+            wanted=wanted,
+            remedy="the engine is not deterministic on this model; use another precision",
+        )
+        raise GateError("no bundle was written: golden outputs do not repeat", refusals=(refusal,))
+    return Evidence(
+        check="golden outputs",
+        holds=True,
+        verdict="measured",
+        found=found,
+        wanted=wanted,
+        environment=environment_of(item.profile, lab),
+        value=replay.error,
+    )
+
+
+def pack_chosen(item: Chosen, work: Work) -> Packed:
+    """Return the bundle of an accepted candidate, signed.
+
+    Raises:
+        GateError: its engine does not give the same outputs twice.
+        EngineError: the engine failed the second time.
+        WorkerError: it crashed or hung.
+    """
+    candidate = item.candidate
+    model, lab = candidate.model, candidate.lab
+    if model is None or lab is None:
+        raise AssertionError("a candidate without refusals has a model that ran")
+    golden = _golden(work.samples, lab)
+    tolerance = _GOLDEN_TOLERANCE[candidate.scheme]
+    evidence = _replay(item, model, golden, tolerance, work.bench)
+    manifest = Manifest(
+        name=work.recipe.product,
+        version=work.recipe.version,
+        licence=work.recipe.licence,
+        profile=item.profile,
+        model=ModelDescription(
+            entry=MODEL_ENTRY, scheme=candidate.scheme, inputs=model.inputs, outputs=model.outputs
+        ),
+        golden=Golden(entry=GOLDEN_ENTRY, samples=len(golden), tolerance=tolerance),
+        labels=work.inputs.labels,
+        provenance=_provenance(work.inputs, model, work.notes),
+        evidence=(*candidate.evidence, evidence),
+    )
+    contents = Contents(model=model.data, golden=pack_golden(golden, model.inputs, model.outputs))
+    name = f"{manifest.name}-{manifest.version}-{item.profile.name}.edgepack"
+    return Packed(name=name, data=pack(contents, manifest, work.inputs.release), manifest=manifest)
+
+
+def _provenance(inputs: BuildInputs, model: TFLiteModel, notes: tuple[str, ...]) -> Provenance:
+    return Provenance(
+        tool=f"edgepack {__version__}",
+        source_format=inputs.source.format,
+        source_digest=inputs.source.digest,
+        calibration_digest=inputs.calibration.digest,
+        evaluation_digest="" if inputs.evaluation is None else inputs.evaluation.digest,
+        steps=tuple(
+            Step(
+                use=s.use,
+                tool=s.tool,
+                options=s.options,
+                input_digest=s.input_digest,
+                output_digest=s.output_digest,
+            )
+            for s in model.history
+        ),
+        notes=notes,
+    )
