@@ -150,11 +150,10 @@ def _fill_mapping(mapping: mmap.mmap, fill: Fill) -> None:
         view.release()
         mapping.close()
     except BaseException:
-        with contextlib.suppress(ValueError):  # released already: then `fill` had succeeded
-            wipe(view)
-            view.release()
+        wipe(memoryview(mapping))
         # The frames of the error may still hold slices; the mapping then goes with them, wiped.
         with contextlib.suppress(BufferError):
+            view.release()
             mapping.close()
         raise
 

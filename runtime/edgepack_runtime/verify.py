@@ -128,7 +128,7 @@ class UnlockedBundle:
         Raises:
             FormatError: there is no such entry.
             PayloadError: the payload is cut short, altered, or was encrypted for another bundle or entry.
-            ValueError: `into` has another length or is no plain writable memory.
+            ValueError: `into` has another length or is no plain writable memory, or the bundle was closed.
         """
         entry, header = self.bundle.entry(name), self.bundle.header
         if into.readonly or into.format != "B" or not into.c_contiguous or into.nbytes != entry.plain_length:
@@ -141,6 +141,8 @@ class UnlockedBundle:
         if header.suite is PayloadSuite.PLAIN:
             copy_entry(entry.digests, read_stored, into)
         else:
+            if not self.content_key:
+                raise ValueError("the bundle is closed: its content key was wiped")
             context = entry_context(header.bundle_id, header.profile_digest, entry.name)
             decrypt_entry(self.content_key, context, entry.digests, read_stored, into)
 
