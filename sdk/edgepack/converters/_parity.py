@@ -1,0 +1,70 @@
+"""Run a TFLite file and tell how far its outputs are from the source's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgepack.errors import ConversionError
+from edgepack_runtime.tensors import Array, TensorSpec
+
+__all__ = ["difference", "judged_samples", "without_batch"]
+
+_JUDGED = 32
+
+
+def judged_samples(count: int) -> Array:
+    """Return the indices of up to 32 samples, spread over all `count`; the build compares all of them later."""
+    return np.unique(np.linspace(0, count - 1, min(count, _JUDGED)).astype(int))
+
+
+def difference(reference: Array, found: Array) -> float:
+    """Return the largest absolute difference as a share of the reference's range; infinity where NaN differ."""
+    first, second = reference.astype(np.float64), found.astype(np.float64)
+    finite = np.isfinite(first)
+    if not np.array_equal(first[~finite], second[~finite], equal_nan=True) or not finite.any():
+        return 0.0 if not finite.any() and np.array_equal(first, second, equal_nan=True) else float("inf")
+    if not np.isfinite(second[finite]).all():
+        return float("inf")
+    scale = float(np.ptp(first[finite])) or float(np.abs(first[finite]).max()) or 1.0
+    return float(np.abs(first[finite] - second[finite]).max()) / scale
+
+
+def without_batch(value: Array) -> Array:
+    """Return one run's output without its batch dimension of 1, if it has one."""
+    return value[0] if value.ndim and value.shape[0] == 1 else value
+
+
+def run_graph(
+    interpreter: Any, feeds: Mapping[str, Array], inputs: Sequence[TensorSpec]
+) -> list[list[Array]]:
+    """Return, for each output of the graph in order, its values on every sample of `feeds` [n, *shape].
+
+    `interpreter` is allocated and takes `inputs` in this order.
+    """
+    details = interpreter.get_input_details()
+    outputs = interpreter.get_output_details()
+    rows: list[list[Array]] = [[] for _ in outputs]
+    for i in range(len(feeds[inputs[0].name])):
+        for spec, detail in zip(inputs, details, strict=True):
+            interpreter.set_tensor(detail["index"], np.asarray(feeds[spec.name][i], order="C"))
+        interpreter.invoke()
+        for row, detail in zip(rows, outputs, strict=True):
+            row.append(interpreter.get_tensor(detail["index"]))
+    return rows
+
+
+def check_interface(interpreter: Any, inputs: Sequence[TensorSpec]) -> None:
+    """Refuse a conversion whose inputs are not the source's.
+
+    Raises:
+        ConversionError: a dtype or shape is another one.
+    """
+    for spec, detail in zip(inputs, interpreter.get_input_details(), strict=True):
+        found = f"{np.dtype(detail['dtype'])}{[int(d) for d in detail['shape']]}"
+        if found != f"{spec.dtype}{list(spec.shape)}":
+            raise ConversionError(
+                f"input {spec.name!r} became {found}, the source has {spec.dtype}{list(spec.shape)}"
+            )

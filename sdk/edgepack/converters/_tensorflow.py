@@ -1,0 +1,223 @@
+"""From a TensorFlow function to TFLite: batch 1, variables frozen, judged beside TensorFlow itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgepack.converters._interface import Port, refuse_foreign_operators, with_signature
+from edgepack.converters._parity import check_interface, difference, judged_samples, run_graph, without_batch
+from edgepack.dataset import take_samples
+from edgepack.errors import ConversionError
+from edgepack.model import Conversion
+from edgepack_runtime.tensors import DTYPES, Array, TensorSpec
+
+__all__ = ["Function", "first_line", "through_tensorflow"]
+
+# What the converter's log says about operators TFLite lacks, in its two wordings.
+_UNSUPPORTED = (
+    re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op"),
+    re.compile(r"(?:Flex|Custom) ops: ([\w, ]+)"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """What is converted: `call` takes tensors in the order of `inputs` and gives a list in that of `output_names`.
+
+    `keep` is held on to: TensorFlow drops a model's variables when nothing refers to it.
+    """
+
+    call: Callable[..., list[Any]]
+    inputs: tuple[TensorSpec, ...]
+    output_names: tuple[str, ...]
+    keep: Any = None
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's class and the first line of its text that is not empty, shortened."""
+    text = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text.strip()[:240]}".rstrip(": ")
+
+
+def through_tensorflow(function: Function, feeds: Mapping[str, Array], limit: float) -> Conversion:
+    """Return the function as float TFLite and TensorFlow's outputs on `feeds`.
+
+    Args:
+        function: the model.
+        feeds: samples by input name, [n, *shape].
+        limit: how far TFLite's outputs may be from TensorFlow's, as a share of an output's range.
+
+    Raises:
+        ConversionError: an operator is missing in TFLite, state is kept, shapes vary, or the outputs differ.
+    """
+    import tensorflow as tf
+
+    concrete = _concrete(function)
+    outputs, reference = _reference(function, concrete, feeds)
+    frozen = _frozen(concrete)
+    tflite = _converted(frozen)
+    refuse_foreign_operators(tflite)
+    interpreter = tf.lite.Interpreter(model_content=tflite, num_threads=2)
+    interpreter.allocate_tensors()
+    ports = _ports(interpreter, function, frozen)
+    tflite = with_signature(tflite, *ports)
+    interpreter = tf.lite.Interpreter(model_content=tflite, num_threads=2)
+    interpreter.allocate_tensors()
+    check_interface(interpreter, function.inputs)
+    index = judged_samples(len(next(iter(feeds.values()))))
+    rows = run_graph(interpreter, take_samples(feeds, index), function.inputs)
+    worst = _worst([np.stack(row) for row in rows], outputs, take_samples(reference, index), limit)
+    return Conversion(
+        tflite=tflite,
+        inputs=function.inputs,
+        outputs=outputs,
+        reference={name: np.stack([without_batch(v) for v in values]) for name, values in reference.items()},
+        tool=f"tensorflow {tf.__version__}",
+        notes=(f"TFLiteConverter: largest difference from TensorFlow {worst:.1e} of the range",),
+    )
+
+
+def _concrete(function: Function) -> Any:
+    import tensorflow as tf
+
+    for spec in function.inputs:
+        if spec.dtype not in DTYPES:
+            raise ConversionError(
+                f"input {spec.name!r} is of type {spec.dtype}; known are {', '.join(DTYPES)}"
+            )
+    shapes = [
+        tf.TensorSpec(spec.shape, spec.dtype, name=f"edgepack_in_{i}")
+        for i, spec in enumerate(function.inputs)
+    ]
+
+    def call(*values: Any) -> list[Any]:
+        return [tf.identity(v, name=f"edgepack_out_{i}") for i, v in enumerate(function.call(*values))]
+
+    try:
+        return tf.function(call, autograph=False).get_concrete_function(*shapes)
+    except Exception as error:
+        shown = ", ".join(str(spec) for spec in function.inputs)
+        raise ConversionError(f"the model cannot be run with {shown}: {first_line(error)}") from error
+
+
+def _reference(
+    function: Function, concrete: Any, feeds: Mapping[str, Array]
+) -> tuple[tuple[TensorSpec, ...], dict[str, Array]]:
+    """Return the outputs' specs and TensorFlow's values [n, *shape], one sample at a time as on the device."""
+    import tensorflow as tf
+
+    rows: list[list[Array]] = [[] for _ in function.output_names]
+    try:
+        for i in range(len(feeds[function.inputs[0].name])):
+            results = concrete(*(tf.constant(feeds[spec.name][i]) for spec in function.inputs))
+            for row, value in zip(rows, results, strict=True):
+                row.append(value.numpy())
+    except tf.errors.OpError as error:
+        raise ConversionError(f"TensorFlow cannot run the model: {first_line(error)}") from error
+    specs, values = [], {}
+    for name, row in zip(function.output_names, rows, strict=True):
+        if str(row[0].dtype) not in DTYPES:
+            raise ConversionError(f"output {name!r} is of type {row[0].dtype}; known are {', '.join(DTYPES)}")
+        if any(value.shape != row[0].shape for value in row):
+            raise ConversionError(
+                f"output {name!r} changes its shape from sample to sample: a device needs it fixed"
+            )
+        specs.append(TensorSpec(name=name, dtype=str(row[0].dtype), shape=row[0].shape))
+        values[name] = np.stack(row)
+    return tuple(specs), values
+
+
+def _frozen(concrete: Any) -> Any:
+    """Return the function with its variables as constants.
+
+    Left to itself the converter may write a file of VAR_HANDLE operators without any weight in it.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    try:
+        frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    except Exception as error:
+        raise ConversionError(f"the model's variables cannot be frozen: {first_line(error)}") from error
+    for node in frozen.graph.as_graph_def().node:
+        if node.op in (
+            "VarHandleOp",
+            "AssignVariableOp",
+            "HashTableV2",
+            "MutableHashTableV2",
+            "PyFunc",
+            "EagerPyFunc",
+        ):
+            raise ConversionError(
+                f"the model needs the operator {node.op!r} ({node.name!r}), which TFLite lacks"
+            )
+    if any(tensor.dtype.name == "resource" for tensor in frozen.inputs):
+        raise ConversionError(
+            "the model changes its variables when it runs; a device keeps no state between calls"
+        )
+    return frozen
+
+
+def _converted(frozen: Any) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
+    try:
+        return bytes(converter.convert())
+    except Exception as error:
+        operators = [name for pattern in _UNSUPPORTED for name in pattern.findall(str(error))]
+        if not operators:
+            raise ConversionError(f"TensorFlow's converter gives up: {first_line(error)}") from error
+        first = re.split(r"[ ,]+", operators[0])[0].removeprefix("Flex")
+        places = [node.name for node in frozen.graph.as_graph_def().node if node.op == first]
+        raise ConversionError(
+            f"the model needs the operator {first!r} ({places[0]!r}), which TFLite lacks"
+            if places
+            else f"the model needs the operator {first!r}, which TFLite lacks",
+            hint="replace it by standard operators in the source model",
+        ) from error
+
+
+def _ports(interpreter: Any, function: Function, frozen: Any) -> tuple[list[Port], list[Port]]:
+    """Return which tensor is which input and output.
+
+    Inputs keep our names; outputs may be renamed, but stay in the function's order.
+    """
+    tensors = {
+        str(d["name"]).split(":")[0].removeprefix("serving_default_"): d["index"]
+        for d in interpreter.get_input_details()
+    }
+    missing = [spec.name for i, spec in enumerate(function.inputs) if f"edgepack_in_{i}" not in tensors]
+    if missing:
+        raise ConversionError(
+            f"input {missing[0]!r} has no effect on any output and was dropped (found {', '.join(tensors)})"
+        )
+    inputs = [Port(name=s.name, tensor=tensors[f"edgepack_in_{i}"]) for i, s in enumerate(function.inputs)]
+    details = interpreter.get_output_details()
+    if len(details) != len(frozen.outputs):
+        raise ConversionError(f"the model has {len(frozen.outputs)} outputs, {len(details)} after conversion")
+    outputs = [Port(name=n, tensor=d["index"]) for n, d in zip(function.output_names, details, strict=True)]
+    return inputs, outputs
+
+
+def _worst(
+    values: Sequence[Array], specs: Sequence[TensorSpec], reference: Mapping[str, Array], limit: float
+) -> float:
+    worst = 0.0
+    for spec, value in zip(specs, values, strict=True):
+        if (str(value.dtype), value.shape[1:]) != (spec.dtype, spec.shape):
+            raise ConversionError(
+                f"output {spec.name!r} became {value.dtype}{list(value.shape[1:])}, the source gives "
+                f"{spec.dtype}{list(spec.shape)}"
+            )
+        distance = difference(reference[spec.name], value)
+        if not distance <= limit:
+            raise ConversionError(
+                f"output {spec.name!r} differs from TensorFlow by {distance:.2g} of its range (at most {limit:g})"
+            )
+        worst = max(worst, distance)
+    return worst

@@ -1,0 +1,151 @@
+"""Keras models, .keras and .h5, by TensorFlow's converter.
+
+Layers that would execute code from the file are refused before the file is loaded, by reading its JSON.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.converters._keras_config import refuse_code
+from edgepack.converters._options import check_shape_names, fixed_shape, named_shapes, read_options
+from edgepack.converters._tensorflow import Function, first_line, through_tensorflow
+from edgepack.dataset import bind_feeds
+from edgepack.errors import ConversionError
+from edgepack.model import Conversion, ConversionRequest
+from edgepack_runtime.tensors import TensorSpec
+
+__all__ = ["FORMAT", "TOOLCHAIN", "Options", "convert"]
+
+FORMAT = "keras"
+TOOLCHAIN = "tensorflow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`inputs` fix open shapes, as ``NAME:1,16000``; `max_difference` is as a share of an output's range."""
+
+    inputs: tuple[str, ...] = ()
+    max_difference: float = 1e-4
+
+
+def convert(request: ConversionRequest) -> Conversion:
+    """Return the model as float TFLite, and its own outputs on the samples.
+
+    Keras 3 loads it; tf_keras (Keras 2) is asked where Keras 3 cannot, as with some old .h5 files.
+
+    Raises:
+        ConversionError: it holds code, cannot be loaded, has an open dimension, or an operator TFLite lacks.
+        DatasetError: the samples do not fit its inputs.
+        RecipeError: an option is unknown.
+    """
+    options = read_options(Options, request.options)
+    refuse_code(request.source)
+    model, loader, notes = _load(request.source)
+    inputs = _input_specs(model, options.inputs)
+    feeds = bind_feeds(request.feeds, inputs, "calibration data")
+    names = _unique(_output_names(model))
+
+    def call(*values: Any) -> list[Any]:
+        result = model(_as_the_model_takes(model, values), training=False)
+        return _flat(result)
+
+    function = Function(call=call, inputs=inputs, output_names=names)
+    conversion = through_tensorflow(function, feeds, options.max_difference)
+    return Conversion(
+        tflite=conversion.tflite,
+        inputs=inputs,
+        outputs=conversion.outputs,
+        reference=conversion.reference,
+        tool=f"{conversion.tool}, {loader}",
+        notes=notes + conversion.notes,
+    )
+
+
+def _load(path: Path) -> tuple[Any, str, tuple[str, ...]]:
+    import keras
+
+    # Keras goes by the suffix; the content was told apart before.
+    named = Path(f"source{'.keras' if path.open('rb').read(2) == b'PK' else '.h5'}").absolute()
+    named.symlink_to(path.resolve())
+    try:
+        model = keras.saving.load_model(named, compile=False, safe_mode=True)
+    except Exception as error:  # noqa: BLE001 - whatever Keras raises, the older one may know the file
+        said = first_line(error)
+    else:
+        return _checked(model), f"keras {keras.__version__}", ()
+    import tf_keras
+
+    try:
+        model = tf_keras.models.load_model(named, compile=False, safe_mode=True)
+    except Exception as error:
+        raise ConversionError(
+            f"neither Keras {keras.__version__} ({said}) nor tf_keras {tf_keras.__version__} "
+            f"({first_line(error)}) can load the model"
+        ) from error
+    return _checked(model), f"tf_keras {tf_keras.__version__}", (f"Keras 3 cannot load the model: {said}",)
+
+
+def _checked(model: Any) -> Any:
+    if not getattr(model, "inputs", None):
+        raise ConversionError(
+            "the Keras model was saved without input shapes",
+            hint="call it once on a sample, or give it a keras.Input, before model.save()",
+        )
+    return model
+
+
+def _name(tensor: Any) -> str:
+    return str(tensor.name).split(":")[0]
+
+
+def _input_names(model: Any) -> list[str]:
+    names = getattr(model, "input_names", None)
+    return list(names) if names and len(names) == len(model.inputs) else [_name(t) for t in model.inputs]
+
+
+def _output_names(model: Any) -> list[str]:
+    names = getattr(model, "output_names", None)
+    return list(names) if names and len(names) == len(model.outputs) else [_name(t) for t in model.outputs]
+
+
+def _input_specs(model: Any, shapes: Sequence[str]) -> tuple[TensorSpec, ...]:
+    names, wanted = _input_names(model), named_shapes(shapes)
+    check_shape_names(wanted, names)
+    return tuple(
+        TensorSpec(
+            name=name,
+            dtype=getattr(tensor.dtype, "name", tensor.dtype),
+            shape=fixed_shape(name, list(tensor.shape), wanted),
+        )
+        for name, tensor in zip(names, model.inputs, strict=True)
+    )
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, made different where one layer gives several outputs: ``out``, ``out_1``."""
+    seen: Counter[str] = Counter()
+    result = []
+    for name in names:
+        result.append(name if not seen[name] else f"{name}_{seen[name]}")
+        seen[name] += 1
+    return tuple(result)
+
+
+def _as_the_model_takes(model: Any, values: Sequence[Any]) -> Any:
+    import tensorflow as tf
+
+    structure = getattr(model, "_inputs_struct", None)
+    if isinstance(structure, (dict, list, tuple)):
+        return tf.nest.pack_sequence_as(structure, list(values))
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _flat(result: Any) -> list[Any]:
+    import tensorflow as tf
+
+    return list(tf.nest.flatten(result))

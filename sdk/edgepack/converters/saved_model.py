@@ -1,0 +1,85 @@
+"""TensorFlow SavedModel folders, by TensorFlow's converter: one signature, its variables frozen into constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.converters._options import check_shape_names, fixed_shape, named_shapes, read_options
+from edgepack.converters._tensorflow import Function, first_line, through_tensorflow
+from edgepack.dataset import bind_feeds
+from edgepack.errors import ConversionError
+from edgepack.model import Conversion, ConversionRequest
+from edgepack_runtime.tensors import TensorSpec
+
+__all__ = ["FORMAT", "TOOLCHAIN", "Options", "convert"]
+
+FORMAT = "saved_model"
+TOOLCHAIN = "tensorflow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Which signature, and how.
+
+    `inputs` fix open shapes, as ``NAME:1,16000``; `max_difference` is as a share of an output's range.
+    """
+
+    signature_key: str = "serving_default"
+    inputs: tuple[str, ...] = ()
+    max_difference: float = 1e-4
+
+
+def convert(request: ConversionRequest) -> Conversion:
+    """Return the signature as float TFLite, and TensorFlow's own outputs on the samples.
+
+    Raises:
+        ConversionError: it cannot be loaded, lacks the signature, has an open dimension, keeps state, or needs an
+            operator TFLite lacks.
+        DatasetError: the samples do not fit its inputs.
+        RecipeError: an option is unknown.
+    """
+    options = read_options(Options, request.options)
+    model = _load(request.source)
+    signature = _signature(model, options.signature_key)
+    arguments = signature.structured_input_signature[1]
+    shapes = named_shapes(options.inputs)
+    check_shape_names(shapes, list(arguments))
+    inputs = tuple(
+        TensorSpec(
+            name=name,
+            dtype=spec.dtype.name,
+            shape=fixed_shape(name, None if spec.shape.rank is None else spec.shape.as_list(), shapes),
+        )
+        for name, spec in arguments.items()
+    )
+    feeds = bind_feeds(request.feeds, inputs, "calibration data")
+    names = tuple(signature.structured_outputs)
+
+    def call(*values: Any) -> list[Any]:
+        results = signature(**dict(zip(arguments, values, strict=True)))
+        return [results[name] for name in names]
+
+    return through_tensorflow(
+        Function(call=call, inputs=inputs, output_names=names, keep=model), feeds, options.max_difference
+    )
+
+
+def _load(path: Path) -> Any:
+    import tensorflow as tf
+
+    try:
+        return tf.saved_model.load(str(path))
+    except Exception as error:
+        raise ConversionError(f"TensorFlow cannot load the SavedModel: {first_line(error)}") from error
+
+
+def _signature(model: Any, key: str) -> Any:
+    if key in model.signatures:
+        return model.signatures[key]
+    known = ", ".join(model.signatures) or "none"
+    raise ConversionError(
+        f"the SavedModel has no signature {key!r}; it has {known}",
+        hint="choose one with signature_key" if known != "none" else "save it with signatures=",
+    )
