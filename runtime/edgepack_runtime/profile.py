@@ -7,6 +7,7 @@ manifest. Every figure names its source, so that a refusal can be argued with. S
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 
@@ -15,8 +16,8 @@ from edgepack_runtime._fields import Fields, canonical_json
 __all__ = [
     "ARCHITECTURES",
     "ENGINES",
-    "SCHEMES",
     "SCHEMA_VERSION",
+    "SCHEMES",
     "Budget",
     "DeviceProfile",
     "EngineRequirement",
@@ -31,8 +32,13 @@ ENGINES = ("ai-edge-litert", "tflite-runtime")
 # From the smallest model to the largest; `docs/conversion.md` says what each does.
 SCHEMES = ("full_integer", "dynamic_range", "float16", "float32")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,30}")
-_VERSION = re.compile(r"[0-9]+(\.[0-9]+){1,3}")
+_VERSION = re.compile(r"[0-9]{1,8}(\.[0-9]{1,8}){1,3}")
+_LIBC = re.compile(r"(glibc|musl) [0-9]{1,4}\.[0-9]{1,4}")
+_PYTHON = re.compile(r"3\.[0-9]{1,3}")
 _SOURCE_KINDS = ("measured", "published", "assumed")
+_MAX_TEXT = 1000
+# The manifest is JSON, whose readers agree on integers below this only.
+_MAX_INTEGER = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +146,12 @@ class DeviceProfile:
         name = fields.take("name", str)
         if not _NAME.fullmatch(name):
             fields.refuse("name", f"{name!r} is no profile name (a-z, 0-9, '.', '_', '-'; at most 31)")
+        aliases = _aliases(fields, name)
         quantization = fields.take_table("quantization")
         profile = cls(
             name=name,
-            description=fields.take("description", str),
-            aliases=fields.take_strings("aliases", ()),
+            description=_text(fields, "description"),
+            aliases=aliases,
             hardware=_hardware(fields.take_table("hardware")),
             software=_software(fields.take_table("software")),
             engine=_engine(fields.take_table("engine")),
@@ -154,33 +161,60 @@ class DeviceProfile:
         )
         fields.finish()
         _check_sources(profile, fields)
+        _check_together(profile, fields)
         return profile
 
 
 def _positive(fields: Fields, name: str) -> int:
     value = fields.take(name, int)
-    if value < 1:
-        fields.refuse(name, f"expected a positive integer, got {value}")
+    # The number itself is not quoted: Python refuses to print an integer of thousands of digits.
+    if not 1 <= value < _MAX_INTEGER:
+        fields.refuse(name, "expected a positive integer below 2^53")
     return value
+
+
+def _text(fields: Fields, name: str, pattern: re.Pattern[str] | None = None, example: str = "") -> str:
+    value = fields.take(name, str)
+    # It is shown in terminals, where an escape sequence would be obeyed.
+    if not value or len(value) > _MAX_TEXT or not value.isprintable():
+        fields.refuse(name, f"expected 1 to {_MAX_TEXT} printable characters on one line")
+    if pattern is not None and not pattern.fullmatch(value):
+        fields.refuse(name, f"expected text such as {example!r}, got {value!r}")
+    return value
+
+
+def _aliases(fields: Fields, name: str) -> tuple[str, ...]:
+    aliases = fields.take_strings("aliases", ())
+    for alias in aliases:
+        if not _NAME.fullmatch(alias):
+            fields.refuse("aliases", f"{alias!r} is no profile name (a-z, 0-9, '.', '_', '-'; at most 31)")
+    if len({name, *aliases}) != 1 + len(aliases):
+        fields.refuse("aliases", "an alias is there twice, or is the name itself")
+    return aliases
 
 
 def _hardware(fields: Fields) -> Hardware:
     hardware = Hardware(
-        board=fields.take("board", str),
-        soc=fields.take("soc", str),
+        board=_text(fields, "board"),
+        soc=_text(fields, "soc"),
         arch=fields.take_choice("arch", ARCHITECTURES),
-        cpu=fields.take("cpu", str),
+        cpu=_text(fields, "cpu"),
         cores=_positive(fields, "cores"),
         cpu_features=fields.take_strings("cpu_features"),
         ram_bytes=_positive(fields, "ram_bytes"),
     )
+    for feature in hardware.cpu_features:
+        if not feature.isprintable() or not 0 < len(feature) <= 64 or " " in feature:
+            fields.refuse("cpu_features", f"{feature[:64]!r} is no flag as /proc/cpuinfo has them")
     fields.finish()
     return hardware
 
 
 def _software(fields: Fields) -> Software:
     software = Software(
-        os=fields.take("os", str), libc=fields.take("libc", str), python=fields.take("python", str)
+        os=_text(fields, "os"),
+        libc=_text(fields, "libc", _LIBC, "glibc 2.36"),
+        python=_text(fields, "python", _PYTHON, "3.11"),
     )
     fields.finish()
     return software
@@ -189,11 +223,9 @@ def _software(fields: Fields) -> Software:
 def _engine(fields: Fields) -> EngineRequirement:
     engine = EngineRequirement(
         name=fields.take_choice("name", ENGINES),
-        version=fields.take("version", str),
+        version=_text(fields, "version", _VERSION, "2.14.0"),
         num_threads=_positive(fields, "num_threads"),
     )
-    if not _VERSION.fullmatch(engine.version):
-        fields.refuse("version", f"{engine.version!r} is no release number such as '2.14.0'")
     fields.finish()
     return engine
 
@@ -204,7 +236,8 @@ def _budget(fields: Fields) -> Budget:
         storage_bytes=_positive(fields, "storage_bytes"),
         latency_ms=fields.take("latency_ms", float, None),
     )
-    if budget.latency_ms is not None and budget.latency_ms <= 0:
+    # TOML has inf and nan, and JSON does not.
+    if budget.latency_ms is not None and not (math.isfinite(budget.latency_ms) and budget.latency_ms > 0):
         fields.refuse("latency_ms", f"expected a positive number, got {budget.latency_ms}")
     fields.finish()
     return budget
@@ -225,7 +258,7 @@ def _sources(fields: Fields) -> tuple[tuple[str, Source], ...]:
     sources = []
     for path in fields.names():
         entry = fields.take_table(path)
-        kind, text = entry.take_choice("kind", _SOURCE_KINDS), entry.take("text", str)
+        kind, text = entry.take_choice("kind", _SOURCE_KINDS), _text(entry, "text")
         entry.finish()
         sources.append((path, Source(kind=kind, text=text)))
     return tuple(sorted(sources, key=lambda item: item[0]))
@@ -250,5 +283,17 @@ def _check_sources(profile: DeviceProfile, fields: Fields) -> None:
         fields.refuse("sources", f"no source is given for {', '.join(missing)}")
     if unknown := sorted(have - wanted):
         fields.refuse("sources", f"{', '.join(unknown)} is no figure of this profile")
-    if profile.engine.name == "ai-edge-litert" and profile.hardware.arch == "armv7l":
-        fields.refuse("engine.name", "there is no ai-edge-litert for armv7l in any version; use tflite-runtime")
+
+
+def _check_together(profile: DeviceProfile, fields: Fields) -> None:
+    hardware, engine, budget = profile.hardware, profile.engine, profile.budget
+    if engine.name == "ai-edge-litert" and hardware.arch == "armv7l":
+        fields.refuse(
+            "engine.name", "there is no ai-edge-litert for armv7l in any version; use tflite-runtime"
+        )
+    if engine.num_threads > hardware.cores:
+        fields.refuse("engine.num_threads", f"{engine.num_threads} threads on {hardware.cores} cores")
+    if budget.ram_bytes > hardware.ram_bytes:
+        fields.refuse(
+            "budget.ram_bytes", f"{budget.ram_bytes} is more than the {hardware.ram_bytes} there are"
+        )

@@ -1,0 +1,165 @@
+"""The profile schema: what is read, and what is refused with its path."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edgepack_runtime._fields import Fields, canonical_json
+from edgepack_runtime.errors import SchemaError
+from edgepack_runtime.profile import SCHEMES, DeviceProfile, Source
+
+FIGURES = (
+    "hardware.cores",
+    "hardware.cpu_features",
+    "hardware.ram_bytes",
+    "engine.version",
+    "engine.num_threads",
+    "budget.ram_bytes",
+    "budget.storage_bytes",
+    "quantization.supported",
+)
+TABLE: dict[str, Any] = {
+    "schema": 1,
+    "name": "bench-board",
+    "description": "A board for tests",
+    "aliases": ["bb"],
+    "hardware": {
+        "board": "Bench",
+        "soc": "B1",
+        "arch": "aarch64",
+        "cpu": "Cortex-A53",
+        "cores": 4,
+        "cpu_features": ["fp", "asimd"],
+        "ram_bytes": 1 << 30,
+    },
+    "software": {"os": "Linux", "libc": "glibc 2.36", "python": "3.11"},
+    "engine": {"name": "ai-edge-litert", "version": "2.3.0", "num_threads": 4},
+    "budget": {"ram_bytes": 1 << 28, "storage_bytes": 1 << 28, "latency_ms": 12},
+    "quantization": {"supported": list(SCHEMES)},
+    "sources": {path: {"kind": "assumed", "text": "for a test"} for path in (*FIGURES, "budget.latency_ms")},
+}
+
+
+def read(table: object) -> DeviceProfile:
+    return DeviceProfile.from_fields(Fields(table, "board.toml"))
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    table = copy.deepcopy(TABLE)
+    change(table)
+    return table
+
+
+def put(value: object, *path: str) -> dict[str, Any]:
+    def change(table: dict[str, Any]) -> None:
+        for step in path[:-1]:
+            table = table[step]
+        table[path[-1]] = value
+
+    return changed(change)
+
+
+def test_a_profile_survives_its_own_json():
+    profile = read(TABLE)
+    assert read(json.loads(canonical_json(profile.to_json()))) == profile
+
+
+def test_the_digest_changes_with_any_figure():
+    assert read(TABLE).digest() != read(put(3, "engine", "num_threads")).digest()
+
+
+def test_the_digest_does_not_depend_on_the_order_of_the_file():
+    assert read(TABLE).digest() == read(dict(reversed(TABLE.items()))).digest()
+
+
+def test_latency_may_be_left_open():
+    table = changed(lambda t: (t["budget"].pop("latency_ms"), t["sources"].pop("budget.latency_ms")))
+    assert read(table).budget.latency_ms is None
+
+
+def test_a_whole_number_of_milliseconds_is_a_latency():
+    assert read(TABLE).budget.latency_ms == 12.0
+
+
+def test_sources_are_kept_with_kind_and_text():
+    assert dict(read(TABLE).sources)["hardware.cores"] == Source(kind="assumed", text="for a test")
+
+
+@pytest.mark.parametrize("path", [*FIGURES, "budget.latency_ms"])
+def test_a_figure_without_source_is_refused(path: str):
+    with pytest.raises(SchemaError, match=rf"board\.toml\.sources: no source is given for {path}"):
+        read(changed(lambda t: t["sources"].pop(path)))
+
+
+def test_a_source_for_no_figure_is_refused():
+    with pytest.raises(SchemaError, match=r"hardware\.colour is no figure"):
+        read(put({"kind": "assumed", "text": "seen"}, "sources", "hardware.colour"))
+
+
+def test_a_mistyped_field_is_refused_with_the_near_one():
+    with pytest.raises(
+        SchemaError, match=r"engine\.num_treads: unknown field \(did you mean 'num_threads'\?\)"
+    ):
+        read(put(4, "engine", "num_treads"))
+
+
+WRONG = {
+    "schema": (2, ("schema",), "version 2 is not known"),
+    "name with a slash": ("a/b", ("name",), "no profile name"),
+    "name too long": ("a" * 32, ("name",), "no profile name"),
+    "name with a line break": ("a\n", ("name",), "no profile name"),
+    "alias with a space": (["a b"], ("aliases",), "no profile name"),
+    "alias twice": (["b", "b"], ("aliases",), "there twice"),
+    "alias is the name": (["bench-board"], ("aliases",), "there twice, or is the name"),
+    "an escape sequence": ("\x1b[31m", ("description",), "printable"),
+    "no description": ("", ("description",), "printable"),
+    "two lines": ("a\nb", ("hardware", "board"), "printable"),
+    "endless text": ("a" * 1001, ("hardware", "cpu"), "printable"),
+    "an unknown architecture": ("riscv64", ("hardware", "arch"), "none of aarch64, armv7l, x86_64"),
+    "no cores": (0, ("hardware", "cores"), "positive integer"),
+    "cores as text": ("4", ("hardware", "cores"), "expected int, got text"),
+    "cores as true": (True, ("hardware", "cores"), "expected int, got true/false"),
+    "RAM beyond JSON": (2**53, ("hardware", "ram_bytes"), r"below 2\^53"),
+    "RAM of 5000 digits": (10**5000, ("hardware", "ram_bytes"), r"below 2\^53"),
+    "a flag with a space": (["fp asimd"], ("hardware", "cpu_features"), "no flag"),
+    "an empty flag": ([""], ("hardware", "cpu_features"), "no flag"),
+    "libc without a name": ("2.36", ("software", "libc"), "'glibc 2.36', got '2.36'"),
+    "Python with a patch level": ("3.11.7", ("software", "python"), "'3.11', got '3.11.7'"),
+    "an unknown engine": ("onnxruntime", ("engine", "name"), "none of ai-edge-litert, tflite-runtime"),
+    "a version range": (">=2", ("engine", "version"), "'2.14.0', got '>=2'"),
+    "more threads than cores": (5, ("engine", "num_threads"), "5 threads on 4 cores"),
+    "a budget beyond the RAM": ((1 << 30) + 1, ("budget", "ram_bytes"), "more than the 1073741824 there are"),
+    "an endless latency": (float("inf"), ("budget", "latency_ms"), "positive number, got inf"),
+    "a latency that is no number": (float("nan"), ("budget", "latency_ms"), "positive number, got nan"),
+    "a negative latency": (-1.0, ("budget", "latency_ms"), "positive number, got -1.0"),
+    "an unknown scheme": (["int3"], ("quantization", "supported"), "'int3' is none of"),
+    "no scheme": ([], ("quantization", "supported"), "at least one"),
+    "a scheme twice": (["float32", "float32"], ("quantization", "supported"), "each once"),
+    "an unknown kind of source": ("heard", ("sources", "hardware.cores", "kind"), "none of measured"),
+    "a source without text": ("", ("sources", "hardware.cores", "text"), "printable"),
+    "a list for a table": ([], ("hardware",), "expected table, got list"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_field_is_refused_with_its_path(case: tuple[object, tuple[str, ...], str]):
+    value, path, why = case
+    with pytest.raises(SchemaError, match=why) as refused:
+        read(put(value, *path))
+    assert str(refused.value).startswith("board.toml." + ".".join(path))
+
+
+@pytest.mark.parametrize("section", ["hardware", "software", "engine", "budget", "quantization", "sources"])
+def test_a_missing_section_is_refused(section: str):
+    with pytest.raises(SchemaError, match=rf"board\.toml\.{section}: missing"):
+        read(changed(lambda t: t.pop(section)))
+
+
+def test_litert_on_32_bit_arm_is_refused_with_the_engine_that_works():
+    with pytest.raises(SchemaError, match=r"no ai-edge-litert for armv7l .* use tflite-runtime"):
+        read(put("armv7l", "hardware", "arch"))
