@@ -8,13 +8,14 @@ no list to add to.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import pkgutil
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgepack_runtime.errors import EngineError
-from edgepack_runtime.tensors import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from edgepack_runtime.tensors import Array, TensorSpec
 
 __all__ = ["Engine", "installed", "load"]
 
@@ -68,11 +69,13 @@ def _known() -> tuple[str, ...]:
 
 def installed() -> tuple[tuple[str, str], ...]:
     """Return name and version of each engine installed here, in alphabetical order, without importing one."""
+    from importlib import metadata  # slow to import, and loading a profile needs none of it
+
     found = []
     for name in _known():
         try:
-            found.append((name, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
             continue
     return tuple(found)
 
