@@ -74,7 +74,11 @@ class EngineRequirement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What one model may take: bytes of RAM while it runs, bytes of storage, milliseconds per run."""
+    """What one model may take of the device.
+
+    `ram_bytes` is what loading it and running it once add to the process (Python, numpy and the engine are there
+    already), `storage_bytes` what its bundle may weigh, `latency_ms` how long one run may last.
+    """
 
     ram_bytes: int
     storage_bytes: int

@@ -52,7 +52,9 @@ class Engine(Protocol):
         """
 
     def reset(self) -> None:
-        """Set the model's variable tensors to their first values, as if it had never run.
+        """Set the model's variable tensors to zero.
+
+        Resource variables keep their value, and no engine says whether a model has any: open it again for those.
 
         Raises:
             EngineError: the engine failed, or is closed.

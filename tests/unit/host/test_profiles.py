@@ -228,3 +228,23 @@ def test_another_value_in_any_field_is_read_or_refused(tmp_path: Path, data: st.
     lines[i] = f"{name} = {data.draw(WORDS)}"
     found = verdict(write(tmp_path, "\n".join(lines)))
     assert isinstance(found, DeviceProfile) or name in found
+
+
+DOCUMENT = (SHIPPED.parent / "docs" / "profiles.md").read_text("utf-8")
+
+
+def test_the_documents_example_is_a_profile(tmp_path: Path):
+    (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert load_profile(write(tmp_path, example)).name == "line-camera"
+
+
+def test_the_documents_table_is_what_is_shipped():
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (\w+) \| ([\w.-]+ [\d.]+) \| (\d+ [MG]iB) \|", DOCUMENT, re.MULTILINE
+    )
+    shipped = []
+    for p in list_profiles():
+        mib = p.budget.ram_bytes >> 20
+        budget = f"{mib >> 10} GiB" if mib >= 1024 else f"{mib} MiB"
+        shipped.append((p.name, p.hardware.arch, f"{p.engine.name} {p.engine.version}", budget))
+    assert sorted(rows) == shipped
