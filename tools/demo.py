@@ -29,7 +29,9 @@ def say(text: str) -> None:
 
 def run(command: list[str], **environment: str) -> None:
     """Show and run a command; stop the demo where it fails."""
-    shown = [str(Path(part).relative_to(Path.cwd())) if part.startswith(str(Path.cwd())) else part for part in command]
+    shown = [
+        str(Path(part).relative_to(Path.cwd())) if part.startswith(str(Path.cwd())) else part for part in command
+    ]
     print("$ " + " ".join(shown), flush=True)
     done = subprocess.run(command, env=os.environ | environment, check=False)
     if done.returncode != 0:
@@ -115,9 +117,7 @@ def main() -> int:
         at_build = evidence["found"].split(",")[0].removeprefix("accuracy ")
         on_device = f"{json.loads(result.read_text())['accuracy']:.4f}"
         agrees.append(at_build == on_device)
-        print(
-            f"accuracy at build {at_build}, on the device {on_device}: {'equal' if agrees[-1] else 'NOT EQUAL'}"
-        )
+        print(f"accuracy at build {at_build}, on the device {on_device}: {'equal' if agrees[-1] else 'NOT EQUAL'}")
 
     say(f"Done in {time.monotonic() - start:.0f} s")
     if not all(agrees):

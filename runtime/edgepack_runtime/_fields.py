@@ -15,6 +15,7 @@ T = TypeVar("T")
 _MISSING: Any = object()
 _MAX_DEPTH = 16
 _MAX_INTEGER = 2**53
+_MAX_SHOWN = 64
 
 
 def _type_name(value: object) -> str:
@@ -123,8 +124,10 @@ class Fields:
         """
         for name in self._left:
             near = difflib.get_close_matches(name, self._known, n=1)
+            # A name from a stranger's file must not speak to the terminal.
+            shown = name if name.isprintable() and len(name) <= _MAX_SHOWN else ascii(name[:_MAX_SHOWN])
             raise SchemaError(
-                f"{self.path}.{name}: unknown field" + (f" (did you mean {near[0]!r}?)" if near else ""),
+                f"{self.path}.{shown}: unknown field" + (f" (did you mean {near[0]!r}?)" if near else ""),
                 hint=f"known here: {', '.join(sorted(self._known))}",
             )
 

@@ -10,8 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import tomllib
-
+from edgepack._toml import MAX_TOML_BYTES, parse_toml
 from edgepack.errors import ProfileError
 from edgepack_runtime._fields import Fields
 from edgepack_runtime.probe import LOCAL, local_profile
@@ -19,10 +18,6 @@ from edgepack_runtime.profile import DeviceProfile
 
 __all__ = ["list_profiles", "load_profile"]
 
-_MAX_BYTES = 256 << 10
-# tomllib takes time with the square of a dotted key's parts, and a key cannot leave its line: with long lines
-# 120 KB of "a.a.a." take minutes and gigabytes.
-_MAX_LINE = 500
 _LIST = "list them all: edgepack profiles list"
 
 
@@ -90,30 +85,10 @@ def _read(path: Path, *, shown: str) -> DeviceProfile:
         if not path.is_file():
             raise ProfileError(f"{shown}: no such file", hint=_LIST)
         with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            data = file.read(MAX_TOML_BYTES + 1)
     except (OSError, ValueError) as error:
         raise ProfileError(f"{shown}: cannot be read: {error}") from None
-    profile = DeviceProfile.from_fields(Fields(_parse(data, shown), shown))
+    profile = DeviceProfile.from_fields(Fields(parse_toml(data, shown, ProfileError), shown))
     if LOCAL in (profile.name, *profile.aliases):
         raise ProfileError(f"{shown}: the name {LOCAL!r} is the machine at hand's")
     return profile
-
-
-def _parse(data: bytes, shown: str) -> dict[str, object]:
-    if len(data) > _MAX_BYTES:
-        raise ProfileError(f"{shown}: larger than {_MAX_BYTES >> 10} KiB, expected a device profile")
-    for number, line in enumerate(data.splitlines(), 1):
-        if len(line) > _MAX_LINE:
-            raise ProfileError(
-                f"{shown}: line {number} has {len(line)} bytes, expected at most {_MAX_LINE}",
-                hint='break long text: """, and a backslash at the end of each line',
-            )
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ProfileError(f"{shown}: not UTF-8 at byte {error.start}") from None
-    # TOMLDecodeError is a ValueError, and so is what int() and the calendar raise for figures out of range.
-    except (ValueError, OverflowError) as error:
-        raise ProfileError(f"{shown}: not valid TOML: {error}") from None
-    except RecursionError:
-        raise ProfileError(f"{shown}: not valid TOML: nested too deep") from None

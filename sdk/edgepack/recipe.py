@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tomllib
-
+from edgepack._toml import MAX_TOML_BYTES, parse_toml
 from edgepack.errors import RecipeError
 from edgepack.evaluate import METRICS
 from edgepack_runtime._fields import Fields, canonical_json
@@ -24,7 +23,6 @@ __all__ = ["AUTO", "FILE_NAME", "Gate", "Recipe", "load_recipe", "parse_schemes"
 
 FILE_NAME = "edgepack.toml"
 AUTO = "auto"
-_MAX_BYTES = 256 << 10
 _PRODUCT = re.compile(r"[A-Za-z0-9._-]{1,31}")
 
 
@@ -120,12 +118,10 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: it cannot be read, is no TOML, or a field is missing, unknown or wrong.
     """
     try:
-        table = tomllib.loads(read_capped(path, _MAX_BYTES).decode("utf-8"))
+        table = parse_toml(read_capped(path, MAX_TOML_BYTES), path.name, RecipeError)
         return _read(Fields(table, path.name), path.parent)
     except FileError as error:
         raise RecipeError(error.message, hint="`edgepack init` writes one") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecipeError(f"{path}: no valid TOML: {error}") from None
     except SchemaError as error:
         raise RecipeError(error.message, hint=error.hint) from None
 

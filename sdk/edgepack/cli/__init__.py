@@ -20,5 +20,5 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         # The reader went away (`edgepack … | head`): nothing is left to say, not even at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         sys.exit(1)

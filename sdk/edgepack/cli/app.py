@@ -66,7 +66,7 @@ def init(
 
 
 @app.command()
-def build(  # noqa: PLR0913 - the options of a command are its interface
+def build(
     model: Annotated[
         Path | None, typer.Argument(help="ONNX, Keras, SavedModel or TFLite. Without it: edgepack.toml here.")
     ] = None,
@@ -152,7 +152,7 @@ def inspect(
 
 
 @app.command()
-def validate(  # noqa: PLR0913 - the options of a command are its interface
+def validate(
     bundle: Annotated[Path, typer.Argument(help="The .edgepack file.")],
     profile: Annotated[str, typer.Option(help="The device profile it shall run on.")],
     trust: Trust = None,

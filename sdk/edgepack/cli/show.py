@@ -77,9 +77,8 @@ def show_error(error: EdgepackError, *, as_json: bool) -> None:
     """Print an error: one line, the table of a refused build, the way out."""
     refusals = error.refusals if isinstance(error, GateError) else ()
     if as_json:
-        rows = [dataclasses.asdict(row) for row in refusals]
-        text = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "refusals": rows}
-        print(json.dumps(text, indent=2))
+        text = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+        print(json.dumps(text | {"refusals": [dataclasses.asdict(row) for row in refusals]}, indent=2))
     console = _console(stderr=True)
     console.print(f"[red]edgepack: error:[/red] {escape(error.message)}", soft_wrap=True)
     if refusals and not as_json:
