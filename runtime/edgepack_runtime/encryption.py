@@ -115,19 +115,24 @@ def wipe(buffer: memoryview | bytearray) -> None:
 
 
 class _Chunks:
-    """One entry's derived key; encrypts and decrypts chunks by their number."""
+    """One entry's derived key; encrypts and decrypts chunks by their number, until it is wiped."""
 
-    __slots__ = ("_aead", "_nonce", "commitment")
+    __slots__ = ("_aead", "_key", "_nonce", "commitment")
 
     def __init__(self, key: bytes | bytearray, salt: bytes, context: bytes) -> None:
         if len(key) != CONTENT_KEY_SIZE:
             raise ValueError(f"the content key has {len(key)} bytes, wanted {CONTENT_KEY_SIZE}")
         derived = bytearray(CONTENT_KEY_SIZE + _NONCE_SIZE + 32)
         HKDFExpand(SHA512(), len(derived), _INFO + salt + context).derive_into(key, derived)
-        self._aead = AESGCM(derived[:CONTENT_KEY_SIZE])
+        # A copy that lives as long as the cipher: built against an older OpenSSL, it reads the key at each call.
+        self._key = derived[:CONTENT_KEY_SIZE]
+        self._aead = AESGCM(self._key)
         self._nonce = int.from_bytes(derived[CONTENT_KEY_SIZE : CONTENT_KEY_SIZE + _NONCE_SIZE], "big")
         self.commitment = bytes(derived[CONTENT_KEY_SIZE + _NONCE_SIZE :])
         wipe(derived)
+
+    def wipe(self) -> None:
+        wipe(self._key)
 
     def _nonce_of(self, number: int) -> bytes:
         return (self._nonce ^ number).to_bytes(_NONCE_SIZE, "big")
@@ -135,8 +140,13 @@ class _Chunks:
     def encrypt(self, number: int, plain: memoryview) -> bytes:
         return self._aead.encrypt(self._nonce_of(number), plain, None)
 
-    def decrypt_into(self, number: int, stored: memoryview, into: memoryview) -> None:
-        self._aead.decrypt_into(self._nonce_of(number), stored, None, into)
+    def decrypt_segment(self, number: int, stored: memoryview, into: memoryview) -> int:
+        """Decrypt a segment whose first chunk has this number to its place in `into`; return the next number."""
+        for start in range(0, len(stored), _STORED_CHUNK):
+            chunk, at = stored[start : start + _STORED_CHUNK], number * CHUNK_SIZE
+            self._aead.decrypt_into(self._nonce_of(number), chunk, None, into[at : at + len(chunk) - TAG_SIZE])
+            number += 1
+        return number
 
 
 def encrypt_entry(
@@ -158,13 +168,11 @@ def encrypt_entry(
         raise ValueError(f"the salt has {len(salt)} bytes, wanted {_SALT_SIZE}")
     chunks, view = _Chunks(key, salt, context), memoryview(plaintext)
     count = len(view) // CHUNK_SIZE + 1
-    return b"".join(
-        (
-            salt,
-            chunks.commitment,
-            *(chunks.encrypt(i, view[i * CHUNK_SIZE : (i + 1) * CHUNK_SIZE]) for i in range(count)),
-        )
-    )
+    try:
+        stored = [chunks.encrypt(i, view[i * CHUNK_SIZE : (i + 1) * CHUNK_SIZE]) for i in range(count)]
+    finally:
+        chunks.wipe()
+    return b"".join((salt, chunks.commitment, *stored))
 
 
 def copy_entry(digests: Sequence[bytes], read: Read, into: memoryview) -> None:
@@ -179,8 +187,10 @@ def copy_entry(digests: Sequence[bytes], read: Read, into: memoryview) -> None:
         PayloadError: a segment is cut short or is not the one that was signed.
     """
     try:
-        for at, segment in _checked_segments(PayloadSuite.PLAIN, len(into), digests, read):
+        at = 0
+        for segment in _checked_segments(PayloadSuite.PLAIN, len(into), digests, read):
             into[at : at + len(segment)] = segment
+            at += len(segment)
     except BaseException:
         wipe(into)
         raise
@@ -215,29 +225,23 @@ def decrypt_entry(
 def _decrypt_entry(
     key: bytes | bytearray, context: bytes, digests: Sequence[bytes], read: Read, into: memoryview
 ) -> None:
-    chunks: _Chunks | None = None
-    number = 0
     length = stored_length(PayloadSuite.COBBLESTONE_256, len(into))
-    for at, segment in _checked_segments(PayloadSuite.COBBLESTONE_256, length, digests, read):
-        stored = memoryview(segment)
-        if at == 0:
-            header, stored = stored[:ENTRY_HEADER_SIZE], stored[ENTRY_HEADER_SIZE:]
-            chunks = _Chunks(key, bytes(header[:_SALT_SIZE]), context)
-            # Step 15: before any chunk, so that no second key can ever open the same bytes to another model.
-            if not hmac.compare_digest(chunks.commitment, header[_SALT_SIZE:]):
-                raise PayloadError("payload: the key commitment is of another key, bundle or entry")
-        assert chunks is not None  # noqa: S101 - the first segment starts at 0
-        for start in range(0, len(stored), _STORED_CHUNK):
-            chunk = stored[start : start + _STORED_CHUNK]
-            plain_at = number * CHUNK_SIZE
-            chunks.decrypt_into(number, chunk, into[plain_at : plain_at + len(chunk) - TAG_SIZE])
-            number += 1
+    segments = _checked_segments(PayloadSuite.COBBLESTONE_256, length, digests, read)
+    first = memoryview(next(segments))
+    chunks = _Chunks(key, bytes(first[:_SALT_SIZE]), context)
+    try:
+        # Step 15: before any chunk, so that no second key can ever open the same bytes to another model.
+        if not hmac.compare_digest(chunks.commitment, first[_SALT_SIZE:ENTRY_HEADER_SIZE]):
+            raise PayloadError("payload: the key commitment is of another key, bundle or entry")
+        number = chunks.decrypt_segment(0, first[ENTRY_HEADER_SIZE:], into)
+        for segment in segments:
+            number = chunks.decrypt_segment(number, memoryview(segment), into)
+    finally:
+        chunks.wipe()
 
 
-def _checked_segments(
-    suite: PayloadSuite, length: int, digests: Sequence[bytes], read: Read
-) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, bytes) of each segment, read once and equal to what was signed."""
+def _checked_segments(suite: PayloadSuite, length: int, digests: Sequence[bytes], read: Read) -> Iterator[bytes]:
+    """Yield each segment, read once (step 13) and equal to what was signed (step 14)."""
     spans = segment_spans(suite, length)
     for i, ((at, size), digest) in enumerate(zip(spans, digests, strict=True)):
         segment = bytes(read(at, size))
@@ -245,4 +249,4 @@ def _checked_segments(
             raise PayloadError(f"payload: segment {i} has {len(segment)} of {size} bytes")
         if not hmac.compare_digest(hashlib.sha256(segment).digest(), digest):
             raise PayloadError(f"payload: segment {i} of {len(spans)} is not the one that was signed")
-        yield at, segment
+        yield segment

@@ -329,6 +329,6 @@ def _pack_name(what: str, name: str) -> bytes:
 def _parse_name(what: str, raw: bytes) -> str:
     name = raw.rstrip(b"\0")
     # At most 31 characters, so at least one NUL ends every name; no path can be spelt with these.
-    if not _NAME.fullmatch(name) or len(raw) != _NAME_SIZE:
+    if not _NAME.fullmatch(name):
         raise FormatError(f"{what}: {name!r} is no name (A-Z, a-z, 0-9, '.', '_', '-'; at most 31; first no sign)")
     return name.decode("ascii")

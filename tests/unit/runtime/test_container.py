@@ -138,13 +138,18 @@ def test_sixteen_signatures_are_read() -> None:
 def test_a_signatures_block_cut_anywhere_is_refused() -> None:
     block = pack_signatures([A, B])
     for size in range(len(block)):
-        with pytest.raises(FormatError):
+        with pytest.raises(FormatError, match=r"cut short|wanted at least 2"):
             parse_signatures(block[:size])
 
 
 def test_bytes_after_the_last_signature_are_refused() -> None:
     with pytest.raises(FormatError, match="1 bytes are left over"):
         parse_signatures(pack_signatures([A]) + b"\0")
+
+
+def test_a_block_of_signatures_too_long_is_not_written() -> None:
+    with pytest.raises(FormatError, match="signatures: 80070 bytes, at most 65536"):
+        pack_signatures([replace(A, value=bytes(40000)), replace(B, value=bytes(40000))])
 
 
 def test_a_count_that_lies_is_refused() -> None:
@@ -196,7 +201,7 @@ def test_the_reserved_byte_of_a_grant_must_be_zero() -> None:
 def test_a_grants_block_cut_anywhere_is_refused() -> None:
     block = pack_grants([G, H])
     for size in range(len(block)):
-        with pytest.raises(FormatError):
+        with pytest.raises(FormatError, match=r"cut short|wanted at least 2"):
             parse_grants(block[:size])
 
 

@@ -206,5 +206,18 @@ def test_a_key_of_another_length_is_an_error(size: int) -> None:
         encrypt_entry(bytes(size), CONTEXT, b"")
 
 
+@pytest.mark.parametrize("size", [0, 23, 25])
+def test_a_salt_of_another_length_is_an_error(size: int) -> None:
+    with pytest.raises(ValueError, match=f"salt has {size} bytes"):
+        encrypt_entry(KEY, CONTEXT, b"", salt=bytes(size))
+
+
+def test_a_segment_that_ends_early_is_said() -> None:
+    stored = encrypt_entry(KEY, CONTEXT, b"plain")
+    digests = segment_digests(COBBLESTONE, stored)
+    with pytest.raises(PayloadError, match="segment 0 has 76 of 77 bytes"):
+        decrypt_entry(KEY, CONTEXT, digests, lambda at, size: stored[: size - 1], memoryview(bytearray(5)))
+
+
 def test_two_encryptions_of_one_entry_differ() -> None:
     assert encrypt_entry(KEY, CONTEXT, b"plain") != encrypt_entry(KEY, CONTEXT, b"plain")

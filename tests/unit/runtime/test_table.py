@@ -244,6 +244,21 @@ def test_a_table_that_would_read_back_otherwise_is_not_written() -> None:
         replace(table, entries=entries).pack()
 
 
+@pytest.mark.parametrize(("change", "message"), [(-1, "segments cannot hold"), (1, "cover 3 of 4 segments")])
+def test_there_is_one_digest_for_each_segment(change: int, message: str) -> None:
+    digests = HEADER_SIZE + 3 * ENTRY_SIZE
+    one_less = SIGNED[:digests] + SIGNED[digests + 32 :]
+    one_more = SIGNED[:digests] + bytes(32) + SIGNED[digests:]
+    with pytest.raises(FormatError, match=message):
+        SignedTable.parse(with_field("segment_count", 3 + change, one_less if change < 0 else one_more))
+
+
+@pytest.mark.parametrize("field", ["bundle_id", "profile_digest"])
+def test_an_identifier_of_another_length_is_said(field: str) -> None:
+    with pytest.raises(FormatError, match=f"{field.replace('_', ' ')} of 5 bytes"):
+        write_signed(replace(HEADER, **{field: b"short"}), stored_entries(Recipe()), b"")
+
+
 def test_an_entrys_repr_is_short() -> None:
     entry: Entry = SignedTable.parse(SIGNED).entries[0]
     assert "digests" not in repr(entry)
