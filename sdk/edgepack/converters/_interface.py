@@ -8,7 +8,7 @@ from typing import Any
 
 from edgepack.errors import ConversionError
 
-__all__ = ["SIGNATURE_KEY", "Port", "refuse_foreign_operators", "with_signature"]
+__all__ = ["SIGNATURE_KEY", "Port", "in_order", "refuse_foreign_operators", "signature_entries", "with_signature"]
 
 SIGNATURE_KEY = "serving_default"
 _STATE_OPERATORS = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
@@ -50,8 +50,7 @@ def with_signature(data: bytes, inputs: Sequence[Port], outputs: Sequence[Port])
     for port in inputs:
         graph.tensors[port.tensor].name = port.name
     results = [
-        _transposed(schema, model, port) if port.permutation else _named_output(graph, port)
-        for port in outputs
+        _transposed(schema, model, port) if port.permutation else _named_output(graph, port) for port in outputs
     ]
     graph.inputs = [port.tensor for port in inputs]
     graph.outputs = results
@@ -144,18 +143,28 @@ def refuse_foreign_operators(data: bytes, *, stateful: bool = False) -> None:
                 hint="replace it by standard operators in the source model",
             )
         if name in _STATE_OPERATORS and not stateful:
-            raise ConversionError(
-                f"the model keeps state between calls ({name}), which a conversion would lose"
-            )
+            raise ConversionError(f"the model keeps state between calls ({name}), which a conversion would lose")
 
 
-def in_order(names: Sequence[str], found: Mapping[str, int], what: str) -> list[Port]:
-    """Return ports for `names`, whose tensors are `found` by the same names.
+def signature_entries(data: bytes) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the tensors of the file's first signature by name: inputs and outputs; empty if it has none."""
+    model = _schema().Model.GetRootAs(data, 0)
+    if model.SignatureDefsLength() == 0:
+        return {}, {}
+    signature = model.SignatureDefs(0)
+    return (
+        {e.Name().decode(): e.TensorIndex() for e in map(signature.Inputs, range(signature.InputsLength()))},
+        {e.Name().decode(): e.TensorIndex() for e in map(signature.Outputs, range(signature.OutputsLength()))},
+    )
+
+
+def in_order(wanted: Sequence[tuple[str, str]], found: Mapping[str, int], what: str) -> list[Port]:
+    """Return ports for `wanted`, pairs of our name in the file and the source's name.
 
     Raises:
-        ConversionError: one is missing.
+        ConversionError: the converter dropped one.
     """
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise ConversionError(f"the converted model lost its {what} {missing[0]!r}")
-    return [Port(name=name, tensor=found[name]) for name in names]
+    for ours, name in wanted:
+        if ours not in found:
+            raise ConversionError(f"the converter dropped {what} {name!r}: no output depends on it")
+    return [Port(name=name, tensor=found[ours]) for ours, name in wanted]

@@ -14,7 +14,6 @@ from edgepack_runtime.errors import SchemaError
 __all__ = ["refuse_code"]
 
 _MAX_CONFIG = 64 << 20
-_KERAS_MODULES = ("keras", "tf_keras", "tensorflow.keras", "builtins")
 
 
 def refuse_code(path: Path) -> None:
@@ -92,7 +91,7 @@ def _check(item: dict[str, Any]) -> None:
         or (str(module).startswith("tensorflow."))
     )
     registered = item.get("registered_name")
-    custom = isinstance(registered, str) and ">" in registered and not registered.startswith("keras")
+    custom = ">" in kind or (isinstance(registered, str) and ">" in registered)
     if not known or custom or (kind == "function" and module == "builtins"):
         raise ConversionError(
             f"layer or function {name!r} is of the custom kind {registered or kind!r}, whose code is not in the file",

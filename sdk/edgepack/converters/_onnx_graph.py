@@ -58,8 +58,7 @@ def input_specs(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Tens
         raise ConversionError("the model has no input")
     check_shape_names(shapes, [value.name for value in values])
     return tuple(
-        TensorSpec(name=v.name, dtype=_dtype(v), shape=fixed_shape(v.name, _dimensions(v), shapes))
-        for v in values
+        TensorSpec(name=v.name, dtype=_dtype(v), shape=fixed_shape(v.name, _dimensions(v), shapes)) for v in values
     )
 
 

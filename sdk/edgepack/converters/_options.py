@@ -67,18 +67,16 @@ def fixed_shape(
     wanted = shapes.get(name)
     if wanted is not None:
         fits = dimensions is None or (
-            len(wanted) == len(dimensions)
-            and all(d in (None, w) for d, w in zip(dimensions, wanted, strict=True))
+            len(wanted) == len(dimensions) and all(d in (None, w) for d, w in zip(dimensions, wanted, strict=True))
         )
         if not fits:
-            raise ConversionError(
-                f"input {name!r}: the model's shape is {shown}, {list(wanted)} was asked for"
-            )
+            raise ConversionError(f"input {name!r}: the model's shape is {shown}, {list(wanted)} was asked for")
         return wanted
     if dimensions is None or any(d is None for d in dimensions[1:]):
+        example = ",".join(str(d or "N") for d in (dimensions or (0, 0))[1:])
         raise ConversionError(
             f"input {name!r} has the shape {shown}: a device needs every dimension fixed",
-            hint=f"name the shape, e.g. --input {name}:1,{','.join('N' for _ in (dimensions or (0, 0))[1:])}",
+            hint=f"name the shape, e.g. --input {name}:1,{example}",
         )
     return tuple(1 if d is None else d for d in dimensions)
 
@@ -91,6 +89,4 @@ def check_shape_names(shapes: Mapping[str, tuple[int, ...]], names: Sequence[str
     """
     for name in shapes:
         if name not in names:
-            raise ConversionError(
-                f"a shape was given for input {name!r}; the model's inputs are {list(names)}"
-            )
+            raise ConversionError(f"a shape was given for input {name!r}; the model's inputs are {list(names)}")

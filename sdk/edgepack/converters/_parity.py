@@ -37,9 +37,7 @@ def without_batch(value: Array) -> Array:
     return value[0] if value.ndim and value.shape[0] == 1 else value
 
 
-def run_graph(
-    interpreter: Any, feeds: Mapping[str, Array], inputs: Sequence[TensorSpec]
-) -> list[list[Array]]:
+def run_graph(interpreter: Any, feeds: Mapping[str, Array], inputs: Sequence[TensorSpec]) -> list[list[Array]]:
     """Return, for each output of the graph in order, its values on every sample of `feeds` [n, *shape].
 
     `interpreter` is allocated and takes `inputs` in this order.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgepack.converters._interface import Port, refuse_foreign_operators, with_signature
+from edgepack.converters._interface import Port, in_order, refuse_foreign_operators, signature_entries, with_signature
 from edgepack.converters._parity import check_interface, difference, judged_samples, run_graph, without_batch
 from edgepack.dataset import take_samples
 from edgepack.errors import ConversionError
@@ -59,13 +59,9 @@ def through_tensorflow(function: Function, feeds: Mapping[str, Array], limit: fl
 
     concrete = _concrete(function)
     outputs, reference = _reference(function, concrete, feeds)
-    frozen = _frozen(concrete)
-    tflite = _converted(frozen)
+    tflite = _converted(_frozen(concrete))
     refuse_foreign_operators(tflite)
-    interpreter = tf.lite.Interpreter(model_content=tflite, num_threads=2)
-    interpreter.allocate_tensors()
-    ports = _ports(interpreter, function, frozen)
-    tflite = with_signature(tflite, *ports)
+    tflite = with_signature(tflite, *_ports(tflite, function))
     interpreter = tf.lite.Interpreter(model_content=tflite, num_threads=2)
     interpreter.allocate_tensors()
     check_interface(interpreter, function.inputs)
@@ -87,16 +83,14 @@ def _concrete(function: Function) -> Any:
 
     for spec in function.inputs:
         if spec.dtype not in DTYPES:
-            raise ConversionError(
-                f"input {spec.name!r} is of type {spec.dtype}; known are {', '.join(DTYPES)}"
-            )
+            raise ConversionError(f"input {spec.name!r} is of type {spec.dtype}; known are {', '.join(DTYPES)}")
     shapes = [
-        tf.TensorSpec(spec.shape, spec.dtype, name=f"edgepack_in_{i}")
-        for i, spec in enumerate(function.inputs)
+        tf.TensorSpec(spec.shape, spec.dtype, name=f"edgepack_in_{i}") for i, spec in enumerate(function.inputs)
     ]
 
     def call(*values: Any) -> list[Any]:
-        return [tf.identity(v, name=f"edgepack_out_{i}") for i, v in enumerate(function.call(*values))]
+        # Identities, so that one tensor given twice stays two outputs.
+        return [tf.identity(value) for value in function.call(*values)]
 
     try:
         return tf.function(call, autograph=False).get_concrete_function(*shapes)
@@ -124,9 +118,7 @@ def _reference(
         if str(row[0].dtype) not in DTYPES:
             raise ConversionError(f"output {name!r} is of type {row[0].dtype}; known are {', '.join(DTYPES)}")
         if any(value.shape != row[0].shape for value in row):
-            raise ConversionError(
-                f"output {name!r} changes its shape from sample to sample: a device needs it fixed"
-            )
+            raise ConversionError(f"output {name!r} changes its shape from sample to sample: a device needs it fixed")
         specs.append(TensorSpec(name=name, dtype=str(row[0].dtype), shape=row[0].shape))
         values[name] = np.stack(row)
     return tuple(specs), values
@@ -142,24 +134,30 @@ def _frozen(concrete: Any) -> Any:
     try:
         frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
     except Exception as error:
-        raise ConversionError(f"the model's variables cannot be frozen: {first_line(error)}") from error
-    for node in frozen.graph.as_graph_def().node:
-        if node.op in (
-            "VarHandleOp",
-            "AssignVariableOp",
-            "HashTableV2",
-            "MutableHashTableV2",
-            "PyFunc",
-            "EagerPyFunc",
-        ):
-            raise ConversionError(
-                f"the model needs the operator {node.op!r} ({node.name!r}), which TFLite lacks"
-            )
+        raise ConversionError(
+            _state(concrete) or f"the model's variables cannot be frozen: {first_line(error)}"
+        ) from error
     if any(tensor.dtype.name == "resource" for tensor in frozen.inputs):
         raise ConversionError(
-            "the model changes its variables when it runs; a device keeps no state between calls"
+            _state(concrete) or "the model holds a resource that is no variable, which TFLite lacks"
         )
     return frozen
+
+
+def _nodes(function: Any) -> Iterator[Any]:
+    """Yield every node of a function's graph and of the functions it calls."""
+    graph = function.graph.as_graph_def()
+    yield from graph.node
+    for inner in graph.library.function:
+        yield from inner.node_def
+
+
+def _state(concrete: Any) -> str:
+    """Return what to say about a model that changes variables or looks things up in tables; '' for any other."""
+    for node in _nodes(concrete):
+        if "Assign" in node.op or "HashTable" in node.op:
+            return f"the model keeps state between calls ({node.op} {node.name!r}), which a conversion would lose"
+    return ""
 
 
 def _converted(frozen: Any) -> bytes:
@@ -173,7 +171,7 @@ def _converted(frozen: Any) -> bytes:
         if not operators:
             raise ConversionError(f"TensorFlow's converter gives up: {first_line(error)}") from error
         first = re.split(r"[ ,]+", operators[0])[0].removeprefix("Flex")
-        places = [node.name for node in frozen.graph.as_graph_def().node if node.op == first]
+        places = [node.name for node in _nodes(frozen) if node.op == first]
         raise ConversionError(
             f"the model needs the operator {first!r} ({places[0]!r}), which TFLite lacks"
             if places
@@ -182,26 +180,13 @@ def _converted(frozen: Any) -> bytes:
         ) from error
 
 
-def _ports(interpreter: Any, function: Function, frozen: Any) -> tuple[list[Port], list[Port]]:
-    """Return which tensor is which input and output.
-
-    Inputs keep our names; outputs may be renamed, but stay in the function's order.
-    """
-    tensors = {
-        str(d["name"]).split(":")[0].removeprefix("serving_default_"): d["index"]
-        for d in interpreter.get_input_details()
-    }
-    missing = [spec.name for i, spec in enumerate(function.inputs) if f"edgepack_in_{i}" not in tensors]
-    if missing:
-        raise ConversionError(
-            f"input {missing[0]!r} has no effect on any output and was dropped (found {', '.join(tensors)})"
-        )
-    inputs = [Port(name=s.name, tensor=tensors[f"edgepack_in_{i}"]) for i, s in enumerate(function.inputs)]
-    details = interpreter.get_output_details()
-    if len(details) != len(frozen.outputs):
-        raise ConversionError(f"the model has {len(frozen.outputs)} outputs, {len(details)} after conversion")
-    outputs = [Port(name=n, tensor=d["index"]) for n, d in zip(function.output_names, details, strict=True)]
-    return inputs, outputs
+def _ports(data: bytes, function: Function) -> tuple[list[Port], list[Port]]:
+    """Return which tensor is which input and output, by the signature the converter wrote: it reorders both."""
+    inputs, outputs = signature_entries(data)
+    return (
+        in_order([(f"edgepack_in_{i}", spec.name) for i, spec in enumerate(function.inputs)], inputs, "input"),
+        in_order([(f"output_{i}", name) for i, name in enumerate(function.output_names)], outputs, "output"),
+    )
 
 
 def _worst(

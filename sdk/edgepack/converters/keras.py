@@ -48,7 +48,7 @@ def convert(request: ConversionRequest) -> Conversion:
     model, loader, notes = _load(request.source)
     inputs = _input_specs(model, options.inputs)
     feeds = bind_feeds(request.feeds, inputs, "calibration data")
-    names = _unique(_output_names(model))
+    names = _unique(_edge_names(model, "outputs"))
 
     def call(*values: Any) -> list[Any]:
         result = model(_as_the_model_takes(model, values), training=False)
@@ -99,22 +99,29 @@ def _checked(model: Any) -> Any:
     return model
 
 
-def _name(tensor: Any) -> str:
-    return str(tensor.name).split(":")[0]
+def _edge_names(model: Any, which: str) -> list[str]:
+    """Return the names of the model's ``inputs`` or ``outputs`` in its order.
+
+    A dictionary's keys where the model was built with one, else the layers' names as in ``model.summary()``.
+    """
+    tensors = getattr(model, which)
+    structure = getattr(model, f"_{which}_struct", None)
+    if isinstance(structure, dict) and len(structure) == len(tensors):
+        return sorted(structure)
+    names = getattr(model, f"{which[:-1]}_names", None)
+    if names and len(names) == len(tensors):
+        return list(names)
+    return [_layer_name(tensor) for tensor in tensors]
 
 
-def _input_names(model: Any) -> list[str]:
-    names = getattr(model, "input_names", None)
-    return list(names) if names and len(names) == len(model.inputs) else [_name(t) for t in model.inputs]
-
-
-def _output_names(model: Any) -> list[str]:
-    names = getattr(model, "output_names", None)
-    return list(names) if names and len(names) == len(model.outputs) else [_name(t) for t in model.outputs]
+def _layer_name(tensor: Any) -> str:
+    history: Any = getattr(tensor, "_keras_history", None)
+    # Keras 3 names tensors of a Sequential keras_tensor_7; the layer's name is the one its author knows.
+    return str(history.operation.name) if hasattr(history, "operation") else str(tensor.name).split(":")[0]
 
 
 def _input_specs(model: Any, shapes: Sequence[str]) -> tuple[TensorSpec, ...]:
-    names, wanted = _input_names(model), named_shapes(shapes)
+    names, wanted = _edge_names(model, "inputs"), named_shapes(shapes)
     check_shape_names(wanted, names)
     return tuple(
         TensorSpec(

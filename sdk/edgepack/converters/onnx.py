@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.converters._interface import Port, in_order, refuse_foreign_operators, with_signature
+from edgepack.converters._interface import Port, in_order, refuse_foreign_operators, signature_entries, with_signature
 from edgepack.converters._onnx_graph import (
     CLEANERS,
     INPUT,
@@ -139,9 +139,7 @@ def _reference(
         if not isinstance(first, np.ndarray) or str(first.dtype) not in DTYPES:
             raise ConversionError(f"output {name!r} is no tensor of a known type ({', '.join(DTYPES)})")
         if any(value.shape != first.shape for value in column):
-            raise ConversionError(
-                f"output {name!r} changes its shape from sample to sample: a device needs it fixed"
-            )
+            raise ConversionError(f"output {name!r} changes its shape from sample to sample: a device needs it fixed")
         specs.append(TensorSpec(name=name, dtype=str(first.dtype), shape=first.shape))
         values[name] = np.stack(column)
     return tuple(specs), values
@@ -191,22 +189,12 @@ def _drive(road: _Road, model: Any, judge: _Judge, folder: Path) -> bytes:
         # Without this, it decides by guess whether an input should be channels-last.
         keep_shape_absolutely_input_names=[INPUT.format(i) for i in range(len(judge.inputs))],
         copy_onnx_input_output_names_to_tflite=True,
+        output_signaturedefs=True,
         not_use_onnxsim=True,
         enable_rnn_unroll=road.unroll,
         non_verbose=True,
     )
     return (folder / "out" / "model_float32.tflite").read_bytes()
-
-
-def _tensor_indices(data: bytes) -> dict[str, int]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
-    edges = itertools.chain(
-        (graph.Inputs(i) for i in range(graph.InputsLength())),
-        (graph.Outputs(i) for i in range(graph.OutputsLength())),
-    )
-    return {graph.Tensors(i).Name().decode(): i for i in edges}
 
 
 def _judged(data: bytes, judge: _Judge) -> tuple[bytes, float]:
@@ -216,10 +204,9 @@ def _judged(data: bytes, judge: _Judge) -> tuple[bytes, float]:
     shape, the one whose values agree is the right one.
     """
     refuse_foreign_operators(data)
-    found = _tensor_indices(data)
-    inputs = in_order([INPUT.format(i) for i in range(len(judge.inputs))], found, "input")
-    outputs = in_order([OUTPUT.format(i) for i in range(len(judge.outputs))], found, "output")
-    inputs = [Port(name=spec.name, tensor=p.tensor) for spec, p in zip(judge.inputs, inputs, strict=True)]
+    found_inputs, found_outputs = signature_entries(data)
+    inputs = in_order([(INPUT.format(i), s.name) for i, s in enumerate(judge.inputs)], found_inputs, "input")
+    outputs = in_order([(OUTPUT.format(i), s.name) for i, s in enumerate(judge.outputs)], found_outputs, "output")
     rows = _run(with_signature(data, inputs, outputs), judge)
     worst, ports = 0.0, []
     for spec, port, row in zip(judge.outputs, outputs, rows, strict=True):
@@ -267,7 +254,5 @@ def _best_layout(spec: TensorSpec, reference: Array, value: Array) -> tuple[floa
 
 
 def _quantized_note(model: Any) -> tuple[str, ...]:
-    count = sum(
-        node.op_type in ("QuantizeLinear", "QLinearConv", "QLinearMatMul") for node in model.graph.node
-    )
+    count = sum(node.op_type in ("QuantizeLinear", "QLinearConv", "QLinearMatMul") for node in model.graph.node)
     return (f"the source is already quantized ({count} quantizing operators)",) if count else ()

@@ -43,7 +43,8 @@ def convert(request: ConversionRequest) -> Conversion:
     options = read_options(Options, request.options)
     model = _load(request.source)
     signature = _signature(model, options.signature_key)
-    arguments = signature.structured_input_signature[1]
+    # A signature's names are a map without an order: sorted, every build gives the same interface.
+    arguments = dict(sorted(signature.structured_input_signature[1].items()))
     shapes = named_shapes(options.inputs)
     check_shape_names(shapes, list(arguments))
     inputs = tuple(
@@ -55,7 +56,7 @@ def convert(request: ConversionRequest) -> Conversion:
         for name, spec in arguments.items()
     )
     feeds = bind_feeds(request.feeds, inputs, "calibration data")
-    names = tuple(signature.structured_outputs)
+    names = tuple(sorted(signature.structured_outputs))
 
     def call(*values: Any) -> list[Any]:
         results = signature(**dict(zip(arguments, values, strict=True)))

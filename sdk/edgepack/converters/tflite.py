@@ -107,9 +107,7 @@ def _ports(view: ModelView, key: str) -> tuple[tuple[Port, ...], tuple[Port, ...
         return inputs, outputs, ("the file had no signature: its tensors' names are used",)
     signature = chosen[0]
     if signature.subgraph != 0:
-        raise ConversionError(
-            f"signature {signature.key!r} is about graph {signature.subgraph}, not the first one"
-        )
+        raise ConversionError(f"signature {signature.key!r} is about graph {signature.subgraph}, not the first one")
     dropped = tuple(f"signature {k!r} was left out" for k in keys if k != signature.key)
     return (
         _in_graph_order(signature, "inputs", graph.inputs),
@@ -121,9 +119,7 @@ def _ports(view: ModelView, key: str) -> tuple[tuple[Port, ...], tuple[Port, ...
 def _in_graph_order(signature: Signature, which: str, order: tuple[int, ...]) -> tuple[Port, ...]:
     entries: tuple[tuple[str, int], ...] = getattr(signature, which)
     place = {tensor: i for i, tensor in reversed(list(enumerate(order)))}
-    if not {tensor for _, tensor in entries} <= place.keys() or (
-        which == "inputs" and len(entries) != len(order)
-    ):
+    if not {tensor for _, tensor in entries} <= place.keys() or (which == "inputs" and len(entries) != len(order)):
         raise ConversionError(f"signature {signature.key!r} does not cover the graph's {which}")
     return tuple(Port(name=n, tensor=t) for n, t in sorted(entries, key=lambda e: place[e[1]]))
 
