@@ -308,12 +308,19 @@ def test_no_repr_shows_the_key() -> None:
     assert not any(secret in shown for secret in (key.hex(), repr(key)[2:-1], repr(bytearray(key))))
 
 
-def test_closing_wipes_the_key() -> None:
+def test_closing_forgets_the_key() -> None:
     unlocked = check(make().file()).unlock(x25519())
-    key = unlocked.content_key
-    held = bytes(key)
+    held = bytes(unlocked.content_key)
     unlocked.close()
-    assert (len(held), bytes(key)) == (32, b"")
+    assert (held, bytes(unlocked.content_key)) == (seed("content key"), b"")
+
+
+def test_closing_wipes_the_key_before_it_forgets_it() -> None:
+    unlocked = check(make().file()).unlock(x25519())
+    # Somebody who looks at the memory; a bytearray that is looked at refuses to shrink.
+    with memoryview(unlocked.content_key) as memory, pytest.raises(BufferError):
+        unlocked.close()
+    assert not any(unlocked.content_key)
 
 
 def test_a_closed_bundle_cannot_be_read() -> None:
