@@ -137,9 +137,8 @@ def _memfd() -> int:
     try:
         # Linux 6.3 and later may be set up to refuse memory files that could be executed.
         return os.memfd_create("edgepack-model", _MFD_CLOEXEC_ALLOW_SEALING | _MFD_NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
+    except OSError:
+        # Before that the flag is unknown; any other error comes again.
         return os.memfd_create("edgepack-model", _MFD_CLOEXEC_ALLOW_SEALING)
 
 

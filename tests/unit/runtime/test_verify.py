@@ -318,7 +318,7 @@ def test_closing_forgets_the_key() -> None:
 def test_closing_wipes_the_key_before_it_forgets_it() -> None:
     unlocked = check(make().file()).unlock(x25519())
     # Somebody who looks at the memory; a bytearray that is looked at refuses to shrink.
-    with memoryview(unlocked.content_key) as memory, pytest.raises(BufferError):
+    with memoryview(unlocked.content_key), pytest.raises(BufferError):
         unlocked.close()
     assert not any(unlocked.content_key)
 
