@@ -13,7 +13,7 @@ from edgepack.errors import SourceModelError
 from edgepack.flatbuffer import MALFORMED
 from edgepack_runtime.tensors import Array
 
-__all__ = ["add_buffer", "constant", "pack", "set_metadata", "unpack"]
+__all__ = ["add_buffer", "constant", "drop_unused_buffers", "pack", "set_metadata", "unpack"]
 
 # What TFLite's own schema asks for (``force_align: 16``); kernels with vector instructions rely on it.
 _ALIGNMENT = 16
@@ -22,15 +22,21 @@ _ALIGNMENT = 16
 def unpack(data: bytes) -> Any:
     """Return the model as objects; weights behind the flatbuffer are resolved, empty buffers become buffer 0.
 
+    Operator codes get both their fields: files from before 2021 have only the deprecated one, and
+    ai-edge-quantizer, which reads only the other, takes every operator in them for ADD.
+
     Raises:
         SourceModelError: the bytes are no TFLite model.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
     try:
-        return flatbuffer_utils.read_model_from_bytearray(data)
+        model = flatbuffer_utils.read_model_from_bytearray(data)
     except MALFORMED as e:
         raise SourceModelError(f"the TFLite file is truncated or malformed ({type(e).__name__}: {e})") from e
+    for code in model.operatorCodes:
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+    return model
 
 
 def pack(model: Any) -> bytes:
@@ -82,6 +88,16 @@ def add_buffer(model: Any, content: bytes) -> int:
 
     model.buffers.append(schema.BufferT(data=np.frombuffer(content, np.uint8)))
     return len(model.buffers) - 1
+
+
+def drop_unused_buffers(model: Any) -> None:
+    """Remove the content no tensor and no metadata refers to."""
+    holders = [*(t for g in model.subgraphs for t in g.tensors), *(model.metadata or [])]
+    kept = sorted({0, *(h.buffer for h in holders)})
+    new = {old: position for position, old in enumerate(kept)}
+    model.buffers = [model.buffers[i] for i in kept]
+    for holder in holders:
+        holder.buffer = new[holder.buffer]
 
 
 def set_metadata(model: Any, name: str, content: bytes) -> None:

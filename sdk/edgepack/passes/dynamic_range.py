@@ -1,0 +1,83 @@
+"""Int8 weights, float32 activations: a quarter of the size, no calibration, quantized on the fly where it pays.
+
+::
+
+    x(f32) -> FULLY_CONNECTED(w f32) -> y(f32)   =>   x(f32) -> FULLY_CONNECTED(w int8) -> y(f32)
+
+What a kernel makes of int8 weights beside float activations differs by engine. On tflite-runtime 2.14 (measured):
+one scale per output channel is right for CONV_2D and DEPTHWISE_CONV_2D, silently wrong for FULLY_CONNECTED and
+BATCH_MATMUL, which get one scale per tensor there; a single scale is wrong for grouped CONV_2D; TRANSPOSE_CONV and
+EMBEDDING_LOOKUP have no such kernel and stay float.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgepack.errors import PassError
+from edgepack.model import PassRequest, PassResult
+from edgepack.passes._quantizer import (
+    Calibration,
+    Rule,
+    describe_weights,
+    load_source,
+    quantize,
+    read_options,
+    tool,
+)
+
+__all__ = ["SCHEME", "Options", "run"]
+
+SCHEME = "dynamic_range"
+_RULES = {
+    "ai-edge-litert": (
+        Rule(operator="CONV_2D"),
+        Rule(operator="DEPTHWISE_CONV_2D"),
+        Rule(operator="TRANSPOSE_CONV"),
+        Rule(operator="FULLY_CONNECTED"),
+        Rule(operator="BATCH_MATMUL"),
+        Rule(operator="EMBEDDING_LOOKUP"),
+    ),
+    "tflite-runtime": (
+        Rule(operator="CONV_2D"),
+        Rule(operator="DEPTHWISE_CONV_2D"),
+        Rule(operator="FULLY_CONNECTED", weights="TENSORWISE"),
+        Rule(operator="BATCH_MATMUL", weights="TENSORWISE"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`min_elements`: smaller weight tensors stay float (TensorFlow's limit); `keep_float`: operators to leave."""
+
+    min_elements: int = 1024
+    keep_float: tuple[str, ...] = ()
+
+
+def run(request: PassRequest) -> PassResult:
+    """Return the model with int8 weights, laid out as the request's engine computes them right.
+
+    Raises:
+        PassError: nothing could be quantized, the model is quantized already, or the engine is unknown.
+        SourceModelError: the bytes are no TFLite model.
+    """
+    options = read_options(Options, request.options)
+    engine = request.engine.partition("==")[0]
+    if engine not in _RULES:
+        raise PassError(f"no dynamic-range layout was measured for engine {request.engine!r}",
+                        hint=f"measured are {', '.join(sorted(_RULES))}")  # fmt: skip
+    source = load_source(request)
+    rules = [
+        replace(rule, min_elements=options.min_elements)
+        for rule in _RULES[engine]
+        if rule.operator not in options.keep_float
+    ]
+    model, kept = quantize(source, rules, Calibration(), request.engine)
+    count, notes = describe_weights(model, "int8")
+    if not count:
+        raise PassError(
+            f"no weights were quantized: {'; '.join(notes[1:])}",
+            hint=f"weights of fewer than {options.min_elements} elements stay float; float16 has no such limit",
+        )
+    return PassResult(model=model, tool=tool("ai-edge-quantizer"), notes=(*source.notes, *kept, *notes))
