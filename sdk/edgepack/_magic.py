@@ -6,9 +6,7 @@ from collections.abc import Set
 
 __all__ = ["looks_like", "zip_looks_like"]
 
-_TORCH = (
-    "edgepack reads no PyTorch file: export it with torch.onnx.export(model.eval(), sample, 'model.onnx')"
-)
+_TORCH = "edgepack reads no PyTorch file: export it with torch.onnx.export(model.eval(), sample, 'model.onnx')"
 _PICKLE = "export the model to ONNX with its own library (PyTorch: torch.onnx.export)"
 _MAGIC: tuple[tuple[bytes, str, str | None], ...] = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image", None),

@@ -45,9 +45,7 @@ def detect(path: Path) -> SourceModel:
                 raise SourceModelError(f"{path}: the file is empty")
             found = _detect_file(path, file)
             file.seek(0)
-            return SourceModel(
-                path=path, format=found, digest=hashlib.file_digest(file, "sha256").hexdigest()
-            )
+            return SourceModel(path=path, format=found, digest=hashlib.file_digest(file, "sha256").hexdigest())
     except FileNotFoundError:
         raise SourceModelError(f"{path}: no such file or folder") from None
     except OSError as error:
@@ -61,9 +59,7 @@ def _detect_file(path: Path, file: BinaryIO) -> str:
                 return found
         head = bytes(data[:4096])
     if path.name == "saved_model.pb":
-        raise SourceModelError(
-            f"{path}: part of a SavedModel", hint=f"give its folder instead: {path.parent}"
-        )
+        raise SourceModelError(f"{path}: part of a SavedModel", hint=f"give its folder instead: {path.parent}")
     kind, hint = _magic.looks_like(head)
     raise SourceModelError(f"{path}: no model that edgepack reads; it looks like {kind}", hint=hint or _HINT)
 
