@@ -32,6 +32,9 @@ class Device:
         num_threads: threads of the engine, instead of the profile's number.
         accepted: the security version floor by product name.
         engine_policy: one of `ENGINE_POLICIES`.
+
+    Raises:
+        SchemaError: `engine_policy` is none of them, or `num_threads` is below 1.
     """
 
     profile: str | None

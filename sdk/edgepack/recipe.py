@@ -44,6 +44,9 @@ class Recipe:
 
     `schemes` are quantization schemes to try in this order, the first good one is shipped; empty means the profile's
     preferred one, and ``("auto",)`` every one the profile supports. `converter` is JSON of the converter's options.
+
+    Raises:
+        RecipeError: a name or figure is wrong; the message says which are possible.
     """
 
     model: Path
