@@ -61,7 +61,7 @@ HEADER = Header(
     created=1_750_000_000,
     expires=1_800_000_000,
 )
-POLICY = Policy(profile="raspberry-pi-4", accepted=7, now=1_760_000_000)
+POLICY = Policy(profile="raspberry-pi-4", accepted={"digits": 7}, now=1_760_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.device import Device
+from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.engines import Engine, installed, load
 from edgepack_runtime.errors import EngineError, FormatError, IncompatibleError, SelfTestError
 from edgepack_runtime.golden import GoldenSample, Replay, replay_golden, unpack_golden
@@ -124,9 +125,9 @@ def open_bundle(path: str | Path, *, device: Device) -> Session:
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
         exact = _check_engine(bundle, device)
+        if bundle.header.suite is not PayloadSuite.PLAIN:
+            forbid_core_dumps()
         with bundle.unlock(device.key) as unlocked:
-            if bundle.container.grants:
-                forbid_core_dumps()
             golden = read_golden(unlocked, manifest, file)
             with decrypt_model(unlocked, manifest, file) as plaintext:
                 if plaintext.path is None:
@@ -160,13 +161,7 @@ def verify_bundle(path: str | Path, *, device: Device) -> tuple[VerifiedBundle, 
 
 
 def _verify(file: BundleFile, device: Device) -> VerifiedBundle:
-    # The floor is per product, and the product is only known once the signature holds: verified twice over the same
-    # bytes in memory rather than parsed before it is believed.
-    bundle = verify(file.container, device.trust, Policy(profile=device.profile))
-    floor = device.accepted.get(bundle.header.product, 0)
-    if floor:
-        verify(file.container, device.trust, Policy(profile=device.profile, accepted=floor))
-    return bundle
+    return verify(file.container, device.trust, Policy(profile=device.profile, accepted=device.accepted))
 
 
 def check_consistent(bundle: VerifiedBundle, manifest: Manifest) -> None:

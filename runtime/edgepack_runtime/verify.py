@@ -7,6 +7,7 @@ leaves before every byte of its entry was authenticated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from types import TracebackType
 
@@ -30,13 +31,13 @@ class Policy:
 
     Args:
         profile: the profile the device is configured as; None accepts any, for tools that only inspect.
-        accepted: the security version floor, the highest one this device has accepted of the product.
+        accepted: the security version floor by product, the highest one this device has accepted of each.
         now: unix seconds when installing, the later of the clock and the newest signed time seen; None when running,
             because expiry never stops a bundle that is installed.
     """
 
     profile: str | None
-    accepted: int = 0
+    accepted: Mapping[str, int] = field(default_factory=dict)
     now: int | None = None
 
 
@@ -186,9 +187,11 @@ def verify(container: Container, trust: TrustedKeys, policy: Policy) -> Verified
             hint=f"build it again with --profile {policy.profile}",
         )
     # Step 10.
-    if header.security_version < policy.accepted:
+    floor = policy.accepted.get(header.product, 0)
+    if header.security_version < floor:
         raise RollbackError(
-            f"security version {header.security_version} is lower than {policy.accepted}, which this device accepted"
+            f"security version {header.security_version} is lower than {floor}, which this device accepted",
+            hint=f"publish {header.product} again with a security version of at least {floor}",
         )
     # Step 11.
     if policy.now is not None and header.expires != 0 and policy.now >= header.expires:

@@ -181,7 +181,7 @@ def test_a_file_over_256_kib_is_refused_without_reading_it_all(tmp_path: Path):
     path = tmp_path / "huge.toml"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(ProfileError, match="larger than 256 KiB"):
+    with pytest.raises(ProfileError, match="larger than the 256 KiB"):
         load_profile(path)
 
 

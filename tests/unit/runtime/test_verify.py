@@ -150,12 +150,14 @@ def test_a_tool_that_only_inspects_accepts_any_profile() -> None:
 
 def test_an_older_security_version_is_refused() -> None:
     with pytest.raises(RollbackError, match="security version 7 is lower than 8"):
-        check(make().file(), policy=replace(POLICY, accepted=8))
+        check(make().file(), policy=replace(POLICY, accepted={HEADER.product: 8}))
 
 
 @pytest.mark.parametrize("accepted", [0, 6, 7])
 def test_the_same_or_a_newer_security_version_is_accepted(accepted: int) -> None:
-    assert check(make().file(), policy=replace(POLICY, accepted=accepted)).header.security_version == 7
+    assert (
+        check(make().file(), policy=replace(POLICY, accepted={HEADER.product: accepted})).header.security_version == 7
+    )
 
 
 @pytest.mark.parametrize("late", [0, 1, 2**40])
