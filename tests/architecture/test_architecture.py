@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import houseplan
 import houserules
 import pytest
 
@@ -16,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def modules() -> list[houserules.Module]:
-    host = houserules.modules_under(ROOT / "sdk", houserules.HOST)
-    return host + houserules.modules_under(ROOT / "runtime", houserules.DEVICE)
+    host = houserules.modules_under(ROOT / "sdk", houseplan.HOST)
+    return host + houserules.modules_under(ROOT / "runtime", houseplan.DEVICE)
 
 
 @pytest.mark.parametrize("rule", houserules.RULES, ids=lambda rule: rule.__name__)
@@ -26,10 +27,10 @@ def test_the_packages_keep_the_rule(modules, rule):
 
 
 def test_the_core_modules_exist(modules):
-    assert set(houserules.CORE) <= {module.name for module in modules}
+    assert set(houseplan.CORE) <= {module.name for module in modules}
 
 
-@pytest.mark.parametrize("package", houserules.PLUGIN_PACKAGES)
+@pytest.mark.parametrize("package", houseplan.PLUGIN_PACKAGES)
 def test_a_plugin_package_has_plugins(modules, package):
     plugins = [m.name for m in modules if m.name.startswith(f"{package}.") and not m.is_private]
     assert len(plugins) >= 2
@@ -46,7 +47,7 @@ def _loaded_by(code: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("package", [houserules.HOST, houserules.DEVICE])
+@pytest.mark.parametrize("package", [houseplan.HOST, houseplan.DEVICE])
 def test_importing_a_package_loads_nothing_heavy(package):
     loaded = _loaded_by(f"import {package}")
     assert loaded & {"numpy", "cryptography", "rich", "typer", "tensorflow", "ai_edge_litert"} == set()
@@ -73,7 +74,7 @@ def test_the_device_commands_help_loads_no_numpy_and_no_cryptography():
     assert loaded & {"numpy", "cryptography"} == set()
 
 
-@pytest.mark.parametrize("package", [houserules.HOST, houserules.DEVICE])
+@pytest.mark.parametrize("package", [houseplan.HOST, houseplan.DEVICE])
 def test_every_public_name_of_a_package_can_be_had(package):
     module = importlib.import_module(package)
     assert [name for name in module.__all__ if getattr(module, name).__name__ != name] == []

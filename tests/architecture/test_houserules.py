@@ -335,8 +335,9 @@ def test_an_incomplete_docstring_is_caught(text: str, complaint: str):
         "def f():\n    '''Do.\n\n    Raises:\n        EdgepackError: it is wrong.\n    '''\n    raise HostError('x')",
         "def f():\n    '''Do.\n\n    Raises:\n        OSError: it.\n    '''\n    raise FileNotFoundError('x')",
         "def _f():\n    raise HostError('x')",
-        "def f():\n    '''Do.'''\n    def g():\n        raise HostError('x')\n    try:\n        g()\n    except E:\n        raise",
-        "class A:\n    '''It.\n\n    Raises:\n        HostError: no.\n    '''\n    def __init__(self):\n        raise HostError",
+        "def f():\n    '''Do.'''\n    def g():\n        raise HostError('x')",
+        "def f():\n    '''Do.'''\n    try:\n        g()\n    except E:\n        raise",
+        "class A:\n    '''It.\n\n    Raises:\n        HostError: no.\n    '''\n    def __init__(self):\n        raise HostError()",  # noqa: E501
     ],
 )
 def test_a_complete_docstring_is_fine(text: str):

@@ -1,0 +1,80 @@
+"""What the rules of the house are held against, as data: the tiers, the plug-ins, the core, what is light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+HOST, DEVICE = "edgepack", "edgepack_runtime"
+MAX_LINES = 400
+
+# A module imports modules of lower tiers only. Names are without the package; "" is the package itself.
+DEVICE_TIERS: tuple[frozenset[str], ...] = (
+    frozenset({"", "errors"}),
+    frozenset({"_fields", "_files", "container", "encryption"}),
+    frozenset({"bundlefile", "plaintext", "profile", "signing", "table", "tensors"}),
+    frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "trust"}),
+    frozenset({"engines.ai_edge_litert", "engines.tflite_runtime", "keyfiles", "probe", "verify"}),
+    frozenset({"device"}),
+    frozenset({"session"}),
+    frozenset({"cli"}),
+)
+# The host stands on the whole device package.
+HOST_TIERS: tuple[frozenset[str], ...] = (
+    frozenset({"", "_magic", "errors", "reporter"}),
+    frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "toolchain"}),
+    frozenset({"_flatbuffer_edit", "_oprules", "profiles", "recipe", "schemes", "source", "worker"}),
+    frozenset({"_child", "inputs", "lab", "opversions", "project"}),
+    frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"}),
+    frozenset(
+        {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "tensor_types"}
+    ),
+    frozenset({"converters._tensorflow", "fit", "passes._expand"}),
+    frozenset({"candidate", "passes._quantizer"}),
+    frozenset(
+        {"converters.keras", "converters.onnx", "converters.saved_model", "converters.tflite"}
+        | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer"}
+        | {"release", "validation"}
+    ),
+    frozenset({"builder"}),
+    frozenset({"cli.request", "cli.show"}),
+    frozenset({"cli.commands_keys", "cli.commands_profiles", "cli.commands_toolchain"}),
+    frozenset({"cli.app"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
+)
+TIERS: Mapping[str, tuple[frozenset[str], ...]] = {DEVICE: DEVICE_TIERS, HOST: HOST_TIERS}
+
+# Packages whose public modules are plug-ins: found by name at run time, known to nobody.
+PLUGIN_PACKAGES = (f"{DEVICE}.engines", f"{HOST}.converters", f"{HOST}.passes")
+
+# What may be imported at the top of a module, beside the standard library and our own packages.
+LIGHT = {DEVICE: {"numpy", "cryptography"}, HOST: {"numpy", "cryptography"}}
+# The terminal's libraries stay where the terminal is.
+LIGHT_IN_CLI = {"typer", "rich", "click"}
+ENGINES = {"ai_edge_litert", "tflite_runtime"}
+# Python 3.10 is supported on the device.
+NEWER_THAN_3_10 = {"tomllib"}
+
+# No I/O, no clock, no environment, no randomness of its own: paths and figures are passed in.
+CORE = tuple(
+    f"{DEVICE}.{name}"
+    for name in (
+        "_fields", "container", "encryption", "golden", "grants", "manifest", "profile", "signing", "table",
+        "tensors", "trust", "verify",
+    )
+)  # fmt: skip
+IMPURE_MODULES = {
+    "asyncio", "builtins", "ctypes", "datetime", "fcntl", "fileinput", "glob", "http", "importlib", "io", "logging",
+    "mmap", "multiprocessing", "os", "pathlib", "platform", "random", "resource", "secrets", "select", "shutil",
+    "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid", "zipfile",
+}  # fmt: skip
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint"}
+IMPURE_NUMPY = {
+    "DataSource", "fromfile", "fromregex", "genfromtxt", "load", "loadtxt", "memmap", "random", "save", "savetxt",
+    "savez", "savez_compressed", "tofile",
+}  # fmt: skip
+# The writing half needs salts, and `os.urandom` is the one thing it takes from `os`.
+MAY_DRAW_RANDOM_BYTES = {f"{DEVICE}.encryption"}
+
+# Raised to say that the programmer erred or that typer shall stop: no part of a function's contract.
+NO_CONTRACT = {"AssertionError", "NotImplementedError", "Exit"}
