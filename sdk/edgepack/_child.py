@@ -50,17 +50,24 @@ def _leave_the_network() -> str:
     return os.strerror(ctypes.get_errno())
 
 
-def _limit(kind: int, value: int) -> None:
+def _limit(kind: int, value: int, grace: int = 0) -> None:
+    """Set a limit, and `grace` above it the hard one."""
     _, hard = resource.getrlimit(kind)
-    wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(kind, (wanted, wanted))
+    soft, hard = (
+        wanted if hard == resource.RLIM_INFINITY else min(wanted, hard) for wanted in (value, value + grace)
+    )
+    resource.setrlimit(kind, (soft, hard))
 
 
 def main() -> int:
     """Serve one request; the exit code is 0 when a reply was written, whatever it says."""
+    # First of all: numpy starts threads, and a process that has some cannot leave the network without being root.
+    network = _leave_the_network()
     # Converters print to standard output, which carries the reply: it gets a private descriptor.
     reply = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    if network:
+        print(f"edgepack: this process could not be cut off from the network: {network}", file=sys.stderr)
     roots = dict(item.split("=", 1) for item in sys.argv[1:])
     sys.meta_path.insert(0, _OurPackages(roots))
     wire = importlib.import_module("edgepack._wire")
@@ -69,20 +76,20 @@ def main() -> int:
     frame = wire.read_message(sys.stdin.buffer)
     call = wire.decode(call_type, wire.Message(frame.value[0], ()))
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_CPU, call.cpu_seconds)
+    # At the hard limit the kernel kills without a reason that the parent could tell.
+    _limit(resource.RLIMIT_CPU, call.cpu_seconds, grace=5)
     _limit(resource.RLIMIT_FSIZE, call.file_bytes)
     _limit(resource.RLIMIT_DATA, call.memory_bytes)
-    network = _leave_the_network()
     try:
         module_name, _, function_name = call.function.partition(":")
         function = getattr(importlib.import_module(module_name), function_name)
         (request_type,) = [h for n, h in typing.get_type_hints(function).items() if n != "return"]
         result = function(wire.decode(request_type, wire.Message(frame.value[1], frame.blobs), "request"))
         body = wire.encode(result)
-        answer = {"result": body.value, "network": network}
+        answer = {"result": body.value}
         blobs = body.blobs
     except Exception as error:  # noqa: BLE001 - whatever a framework raises is told to the parent, which wraps it
-        answer, blobs = {"error": _describe(error), "network": network}, ()
+        answer, blobs = {"error": _describe(error)}, ()
     wire.write_message(reply, wire.Message(answer, blobs))
     return 0
 
@@ -90,11 +97,11 @@ def main() -> int:
 def _describe(error: Exception) -> dict[str, object]:
     root = importlib.import_module("edgepack_runtime.errors").EdgepackError
     if isinstance(error, root):
-        return {"class": type(error).__name__, "message": error.message, "hint": error.hint or ""}
+        return {"error": type(error).__name__, "message": error.message, "hint": error.hint or ""}
     if not isinstance(error, MemoryError):
         traceback.print_exc(file=sys.stderr)
     first_line = (str(error).strip().splitlines() or [""])[0][:400]
-    return {"class": "", "message": f"{type(error).__name__}: {first_line}".rstrip(": "), "hint": ""}
+    return {"error": "", "message": f"{type(error).__name__}: {first_line}".rstrip(": "), "hint": ""}
 
 
 if __name__ == "__main__":

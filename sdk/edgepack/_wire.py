@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -134,6 +135,8 @@ class _Decoder:
             isinstance(p, list) and len(p) == 2 and isinstance(p[0], str) for p in value
         )
         self._expect(pairs_ok, "a mapping", value, path)
+        if len({k for k, _ in value}) != len(value):
+            raise SchemaError(f"{path}: a key is there twice")
         return {k: self.walk(item, v, f"{path}.{k}") for k, v in value}
 
     def _blob(self, value: Any, path: str) -> bytes:
@@ -146,11 +149,13 @@ class _Decoder:
     def _array(self, value: Any, path: str) -> Array:
         data = self._blob(value, path)
         dtype, shape = value.get("dtype"), value.get("shape")
-        if dtype not in DTYPES or not isinstance(shape, list) or not all(isinstance(d, int) for d in shape):
+        # A negative length would be for numpy to work out; a reply says what it means.
+        known = isinstance(shape, list) and all(isinstance(d, int) and d >= 0 for d in shape)
+        if dtype not in DTYPES or not known:
             raise SchemaError(f"{path}: an array of dtype {dtype!r} and shape {shape!r}")
         try:
             return np.frombuffer(data, np.dtype(dtype)).reshape(shape)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise SchemaError(f"{path}: {len(data)} bytes are no {dtype}{shape}") from None
 
 
@@ -166,7 +171,8 @@ def write_message(stream: BinaryIO, message: Message) -> None:
 
 
 def _exactly(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
+    # A length that no buffer can have would be an OverflowError, not a short read.
+    data = stream.read(min(size, sys.maxsize))
     if len(data) != size:
         raise SchemaError(f"message: ended after {len(data)} of {size} bytes")
     return data

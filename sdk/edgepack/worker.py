@@ -12,11 +12,11 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import edgepack_runtime
 from edgepack import _wire
@@ -30,6 +30,7 @@ __all__ = ["Call", "Limits", "Workplace", "run_task", "scratch_folder"]
 
 T = TypeVar("T")
 _TAIL_BYTES = 64 << 10
+_MAX_WORDS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,15 @@ class Call:
     cpu_seconds: int
     memory_bytes: int
     file_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """What the child says of an exception; `error` is the class where it is one of ours, else empty."""
+
+    error: str
+    message: str
+    hint: str
 
 
 @contextmanager
@@ -165,7 +175,7 @@ def _module(function: str) -> str:
 def _reply(function: str, code: int, output: bytes, tail: str, result_type: type[T]) -> T:
     name = _module(function)
     last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
-    hint = f"its last words: {last[:300]}" if last else None
+    hint = f"its last words: {_one_line(last)[:300]}" if last else None
     if code != 0:
         raise WorkerError(f"{name} {_end(code)}", hint=hint)
     try:
@@ -174,7 +184,7 @@ def _reply(function: str, code: int, output: bytes, tail: str, result_type: type
         if not isinstance(answer, dict) or not ({"result", "error"} & answer.keys()):
             raise SchemaError("reply: neither result nor error")
         if "error" in answer:
-            raise _rebuild(name, answer["error"])
+            raise _rebuild(name, _wire.decode(_Failure, Message(answer["error"], ()), f"{name}: error"))
         return _wire.decode(result_type, Message(answer["result"], message.blobs), f"{name}: reply")
     except SchemaError as error:
         raise WorkerError(f"{name} sent no valid reply: {error}", hint=hint) from None
@@ -190,13 +200,17 @@ def _end(code: int) -> str:
     return f"ended with exit code {code}"
 
 
-def _rebuild(name: str, error: Mapping[str, Any]) -> EdgepackError:
+def _one_line(text: str) -> str:
+    """Return the child's words as one line that a terminal shows and does not obey."""
+    return "".join(c if c.isprintable() else " " for c in text)[:_MAX_WORDS].strip()
+
+
+def _rebuild(name: str, failure: _Failure) -> EdgepackError:
     """Return the child's error as one of our classes; only names in our two trees are looked up."""
-    message, hint = str(error.get("message", "")), str(error.get("hint", "")) or None
-    wanted = str(error.get("class", ""))
+    message, hint = _one_line(failure.message), _one_line(failure.hint) or None
     for module in (host_errors, runtime_errors):
-        found = getattr(module, wanted, None) if wanted in module.__all__ else None
-        if found is not None and wanted != "GateError":
+        found = getattr(module, failure.error, None) if failure.error in module.__all__ else None
+        if found is not None and failure.error != "GateError":
             rebuilt = found(message, hint=hint)
             assert isinstance(rebuilt, EdgepackError)  # noqa: S101 - both trees hold nothing else
             return rebuilt
