@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -17,18 +18,19 @@ from edgepack.candidate import Bench, Candidate, Samples, apply_pass, examine
 from edgepack.dataset import bind_feeds, join_feeds
 from edgepack.errors import ConversionError, GateError, PassError
 from edgepack.evaluate import compare
-from edgepack.fit import scheme_of
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.lab import LabRequest, run_in_lab
 from edgepack.model import Conversion, ConversionRequest, Refusal, StepRecord, TFLiteModel
 from edgepack.recipe import AUTO, Recipe
 from edgepack.release import Chosen, Work, pack_chosen
 from edgepack.reporter import Reporter
+from edgepack.schemes import scheme_of
 from edgepack.toolchain import HOST, engine_toolchain, ensure, locate
 from edgepack.worker import Workplace, run_task, scratch_folder
 from edgepack_runtime._files import write_all_whole
 from edgepack_runtime.manifest import AS_IS, Manifest
 from edgepack_runtime.profile import SCHEMES, DeviceProfile
+from edgepack_runtime.tensors import Array
 
 __all__ = ["PARITY_TOLERANCE", "BuildResult", "build"]
 
@@ -127,11 +129,22 @@ def _convert(
     model = TFLiteModel(data=conversion.tflite, inputs=conversion.inputs, outputs=conversion.outputs, history=(step,))
     samples = Samples(
         feeds=bind_feeds(feeds, conversion.inputs, "the data"),
-        reference={spec.name: conversion.reference[spec.name] for spec in conversion.outputs},
+        reference=_reference(conversion),
         calibration=inputs.calibration.count,
         labels=None if evaluation is None else evaluation.labels,
     )
     return model, samples, conversion.notes
+
+
+def _reference(conversion: Conversion) -> dict[str, Array]:
+    """Return the source's outputs as [n, *output shape], the batch dimension of 1 put back."""
+    reference = {}
+    for spec in conversion.outputs:
+        array = conversion.reference.get(spec.name)
+        if array is None or array.size != len(array) * math.prod(spec.shape):
+            raise ConversionError(f"the converter gave no reference for output {spec}")
+        reference[spec.name] = array.reshape(len(array), *spec.shape)
+    return reference
 
 
 def _host_place(reporter: Reporter) -> Workplace:

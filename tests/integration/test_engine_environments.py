@@ -1,0 +1,54 @@
+"""The runtime's device tests, run again in the engines' own environments: the runtime and one engine, no more."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgepack.toolchain import engine_toolchain, ensure
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+ENGINES = [("tflite-runtime", "2.14.0"), ("ai-edge-litert", "2.3.0")]
+DEVICE_TESTS = [f"tests/unit/runtime/test_{name}.py" for name in ("engines", "probe", "profile")]
+
+
+@pytest.fixture(scope="module")
+def pytest_alone(tmp_path_factory) -> Path:
+    """A folder with pytest and what it needs, and nothing else of this environment."""
+    folder = tmp_path_factory.mktemp("pytest-alone")
+    for name in ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "hypothesis", "sortedcontainers"):
+        distribution = importlib.metadata.distribution(name)
+        tops = {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}
+        for top in tops:
+            source = Path(str(distribution.locate_file(top)))
+            if source.exists() and not (folder / top).exists():
+                (folder / top).symlink_to(source)
+    return folder
+
+
+def run(python: Path, pytest_alone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'runtime'}:{pytest_alone}", "PYTHONNOUSERSITE": "1"}
+    return subprocess.run(
+        [str(python), *arguments], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    )
+
+
+@pytest.mark.parametrize(("engine", "version"), ENGINES)
+def test_the_device_tests_pass_in_the_engines_own_environment(pytest_alone, engine, version):
+    python = ensure(engine_toolchain(engine, version), offline=False, say=print)
+    done = run(python, pytest_alone, "-m", "pytest", "-q", "-p", "no:cacheprovider", *DEVICE_TESTS)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize(("engine", "version"), ENGINES)
+def test_no_framework_and_no_sdk_is_in_the_engines_environment(pytest_alone, engine, version):
+    python = ensure(engine_toolchain(engine, version), offline=False, say=print)
+    names = "edgepack", "tensorflow", "keras", "onnx", "torch", "typer"
+    code = f"import importlib.util as u; print([n for n in {names!r} if u.find_spec(n)])"
+    assert run(python, pytest_alone, "-c", code).stdout.strip() == "[]"
