@@ -136,6 +136,8 @@ def refuse_foreign_operators(data: bytes, *, stateful: bool = False) -> None:
         name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an unknown operator")
         custom = (code.CustomCode() or b"").decode("utf-8", "replace")
         if name == "CUSTOM" or custom:
+            if custom.startswith("ONNX_"):
+                raise ConversionError(f"onnx2tf has no TFLite operators for the ONNX operator {custom[5:]!r} here")
             kind = "TensorFlow (Flex)" if custom.startswith("Flex") else "custom"
             raise ConversionError(
                 f"the model needs the {kind} operator {custom.removeprefix('Flex')!r}, "

@@ -15,6 +15,7 @@ INPUT, OUTPUT = "edgepack_in_{}", "edgepack_out_{}"
 CLEANERS = ("onnxslim", "onnxsim", "as it is")
 # IR version 4 is the first in which an initializer need not be listed as an input too.
 _IR_VERSION = 4
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
 def _true_inputs(model: Any) -> list[Any]:
@@ -64,7 +65,7 @@ def input_specs(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Tens
 
 def recurrent_operators(graph: Any) -> set[str]:
     """Return which of the recurrent operators the graph or one inside it has."""
-    found = {node.op_type for node in graph.node} & {"LSTM", "GRU", "RNN"}
+    found = {node.op_type for node in graph.node} & _RECURRENT
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
@@ -99,6 +100,10 @@ def prepared(model: Any, specs: Sequence[TensorSpec]) -> Any:
         # Shapes inferred for an open batch would contradict the fixed one.
         value.type.tensor_type.ClearField("shape")
     nodes = list(graph.node)
+    for i, node in enumerate(nodes):
+        if node.op_type in _RECURRENT:
+            # With one left out, onnx2tf turns what follows into custom operators.
+            node.output[:] = [name or f"edgepack_unused_{i}_{k}" for k, name in enumerate(node.output)]
     for field, items in ((graph.input, inputs), (graph.node, head + nodes + tail)):
         kept = list(items)
         del field[:]
