@@ -31,12 +31,12 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Bits an element takes in memory; types without a fixed size (strings, resources) are missing.
+# Bits an element takes in memory; types without a fixed size (strings, variants) are missing.
 ITEM_BITS = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8_e4m3fn": 8, "float8_e5m2": 8,
     "int64": 64, "int32": 32, "int16": 16, "int8": 8, "int4": 4, "int2": 2,
     "uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "uint4": 4,
-    "bool": 8, "complex64": 64, "complex128": 128,
+    "bool": 8, "complex64": 64, "complex128": 128, "resource": 64,
 }  # fmt: skip
 
 # What the generated accessors raise on a file that is no model: out of the buffer, not text, negative sizes.

@@ -46,14 +46,19 @@ class TypeProblem:
 
 @cache
 def _rules() -> tuple[_Rule, ...]:
-    text = (
-        importlib.resources.files("edgepack")
-        .joinpath("data", "tensor_types.json")
-        .read_text(encoding="utf-8")
-    )
+    table = importlib.resources.files("edgepack").joinpath("data", "tensor_types.json")
     return tuple(
-        _Rule(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
-        for row in json.loads(text)
+        _Rule(
+            engine=row["engine"],
+            below=row["below"],
+            operators=tuple(row["operators"]),
+            activations=tuple(row["activations"]),
+            weights=tuple(row["weights"]),
+            layout=row["layout"],
+            effect=row["effect"],
+            remedy=row["remedy"],
+        )
+        for row in json.loads(table.read_text(encoding="utf-8"))
     )
 
 

@@ -11,6 +11,7 @@ is without saying so.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,14 @@ def _computed(data: bytes, tensors: list[int]) -> dict[int, Array]:
     """Return the tensors' content as the reference engine computes it, which needs no inputs but zeros."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    interpreter = Interpreter(
-        model_content=data,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-        experimental_preserve_all_tensors=True,
-    )
+    with warnings.catch_warnings():
+        # It warns that keeping all tensors takes memory; that is what it is here for.
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = Interpreter(
+            model_content=data,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+            experimental_preserve_all_tensors=True,
+        )
     interpreter.allocate_tensors()
     interpreter.invoke()
     return {index: np.array(interpreter.get_tensor(index)) for index in tensors}

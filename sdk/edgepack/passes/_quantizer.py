@@ -7,6 +7,7 @@ and written anew here.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -23,6 +24,7 @@ from edgepack.model import PassRequest
 from edgepack.opversions import stamp
 from edgepack.passes._expand import expand, unique_names
 from edgepack.passes._ranges import observe
+from edgepack.passes._repair import check_types, repair
 from edgepack.schemes import Weight, scheme_of_view, weights
 from edgepack.tensor_types import type_problems
 from edgepack_runtime._fields import parse_json
@@ -186,13 +188,16 @@ def _quantize_once(source: Source, rules: Sequence[Rule], calibration: Calibrati
     from ai_edge_quantizer import quantizer
 
     try:
-        worker = quantizer.Quantizer(source.data)
-        for rule in rules:
-            _add(worker, rule)
-        ranges = _calibrate(source, calibration) if worker.need_calibration else None
-        done = worker.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+        with warnings.catch_warnings():
+            # The engine warns that keeping all tensors, as calibration must, takes memory.
+            warnings.simplefilter("ignore", UserWarning)
+            worker = quantizer.Quantizer(source.data)
+            for rule in rules:
+                _add(worker, rule)
+            ranges = _calibrate(source, calibration) if worker.need_calibration else None
+            done = worker.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
         model = edit.unpack(bytes(done.quantized_model))
-        _settle_unused_outputs(model)
+        repair(model)
         result = stamp(edit.pack(model))
     except PassError:
         raise
@@ -203,7 +208,9 @@ def _quantize_once(source: Source, rules: Sequence[Rule], calibration: Calibrati
             f"ai-edge-quantizer cannot quantize this model ({type(e).__name__}: {first_line})",
             hint="choose another quantization, or name the operator it stumbles over in keep_float",
         ) from e
-    _same_interface(source, read_model(result))
+    view = read_model(result)
+    _same_interface(source, view)
+    check_types(view)
     return result
 
 
@@ -247,28 +254,6 @@ def _calibrate(source: Source, calibration: Calibration) -> dict[str, dict[str, 
         }
         for name, found in observed.items()
     }
-
-
-def _settle_unused_outputs(model: Any) -> None:
-    """Give an unused output of SPLIT and the like its siblings' type.
-
-    The quantizer leaves it float32 beside int8 siblings; XNNPACK refuses such an operator when the model is loaded.
-    """
-    for graph in model.subgraphs:
-        used = {int(i) for operator in graph.operators for i in operator.inputs} | {
-            int(i) for i in graph.outputs
-        }
-        for operator in graph.operators:
-            outputs = [(int(i), graph.tensors[int(i)]) for i in operator.outputs]
-            siblings = [t for i, t in outputs if i in used]
-            for index, tensor in outputs:
-                if (
-                    siblings
-                    and index not in used
-                    and tensor.type == 0
-                    and siblings[0].quantization is not None
-                ):
-                    tensor.type, tensor.quantization = siblings[0].type, siblings[0].quantization
 
 
 def _same_interface(source: Source, result: ModelView) -> None:
