@@ -166,9 +166,7 @@ class _Operands:
 
     def broadcasts_above_rank(self, rank: int) -> bool:
         x, y = self.input(0), self.input(1)
-        return (
-            x is not None and y is not None and x.shape != y.shape and max(len(x.shape), len(y.shape)) > rank
-        )
+        return x is not None and y is not None and x.shape != y.shape and max(len(x.shape), len(y.shape)) > rank
 
     def option(self, name: str) -> Any:
         return getattr(self._options, name, 0)
@@ -179,11 +177,7 @@ class _Operands:
 
     def per_channel(self, index: int, dimension: int) -> bool:
         tensor = self.input(index)
-        if (
-            tensor is None
-            or len(tensor.scales) < 2
-            or not -len(tensor.shape) <= dimension < len(tensor.shape)
-        ):
+        if tensor is None or len(tensor.scales) < 2 or not -len(tensor.shape) <= dimension < len(tensor.shape):
             return False
         return len(tensor.scales) == tensor.shape[dimension]
 

@@ -76,9 +76,7 @@ def _by_release(engine: str, at: tuple[int, ...], operator: str, wanted: int) ->
     if release(first) <= release(known_as):
         return _estimated(True, basis)
     if engine == "ai-edge-litert":
-        return Support(
-            holds=None, verdict="unknown", basis=f"{basis}, and {engine} {_text(at)} was not probed"
-        )
+        return Support(holds=None, verdict="unknown", basis=f"{basis}, and {engine} {_text(at)} was not probed")
     return _estimated(False, basis)
 
 

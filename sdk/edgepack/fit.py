@@ -79,9 +79,7 @@ def _op_versions(view: ModelView, profile: DeviceProfile) -> Finding:
         check="op versions",
         holds=True,
         verdict=_weakest(checked.values()),
-        found=f"{count}, all present"
-        if not bases
-        else f"{count}, present as far as known: {'; '.join(bases)}",
+        found=f"{count}, all present" if not bases else f"{count}, present as far as known: {'; '.join(bases)}",
         wanted=wanted,
         remedy="",
     )
@@ -116,8 +114,7 @@ def _tensor_types(view: ModelView, profile: DeviceProfile) -> Finding:
         check="tensor types",
         holds=not problems,
         verdict="measured" if measured else "estimated",
-        found="; ".join(f"{p.found}: {p.effect}" for p in problems)
-        or "nothing this engine is known to get wrong",
+        found="; ".join(f"{p.found}: {p.effect}" for p in problems) or "nothing this engine is known to get wrong",
         wanted=f"types and scales that {_engine(profile)} computes right",
         remedy="; ".join(sorted({p.remedy for p in problems})),
     )

@@ -202,9 +202,7 @@ def read_model(data: bytes) -> ModelView:
     except MALFORMED as e:
         raise SourceModelError(f"the TFLite file is truncated or malformed ({type(e).__name__}: {e})") from e
     except MemoryError:
-        raise SourceModelError(
-            "the TFLite file is malformed: a length in it exceeds the machine's memory"
-        ) from None
+        raise SourceModelError("the TFLite file is malformed: a length in it exceeds the machine's memory") from None
 
 
 class _Reader:
@@ -226,12 +224,8 @@ class _Reader:
         graphs = self._each(root.SubgraphsLength(), root.Subgraphs, lambda g: self._subgraph(g, opcodes))
         if not graphs:
             raise SourceModelError("the TFLite file holds no graph")
-        signatures = self._each(
-            root.SignatureDefsLength(), root.SignatureDefs, lambda s: self._signature(s, graphs)
-        )
-        metadata = dict(
-            self._each(root.MetadataLength(), root.Metadata, lambda m: (_text(m.Name()), m.Buffer()))
-        )
+        signatures = self._each(root.SignatureDefsLength(), root.SignatureDefs, lambda s: self._signature(s, graphs))
+        metadata = dict(self._each(root.MetadataLength(), root.Metadata, lambda m: (_text(m.Name()), m.Buffer())))
         return ModelView(
             file_bytes=len(self.data),
             description=_text(root.Description()),
@@ -295,9 +289,7 @@ class _Reader:
         return SubgraphView(
             name=_text(graph.Name()),
             tensors=tensors,
-            operators=self._each(
-                graph.OperatorsLength(), graph.Operators, lambda o: self._operator(o, opcodes, end)
-            ),
+            operators=self._each(graph.OperatorsLength(), graph.Operators, lambda o: self._operator(o, opcodes, end)),
             inputs=self._indices(graph.InputsLength(), graph.Inputs, end, "graph input"),
             outputs=self._indices(graph.OutputsLength(), graph.Outputs, end, "graph output"),
         )

@@ -115,9 +115,7 @@ def scheme_of_view(model: ModelView) -> str:
     """
     found = {_scheme(weight) for weight in weights(model)}
     if not found:
-        computed = [
-            t.dtype for g in model.subgraphs for t in g.tensors if not t.is_constant and t.is_quantized
-        ]
+        computed = [t.dtype for g in model.subgraphs for t in g.tensors if not t.is_constant and t.is_quantized]
         stored = {t.dtype for g in model.subgraphs for t in g.tensors if t.is_constant}
         found = {"full_integer" if "int8" in computed else "float16" if "float16" in stored else "float32"}
     return next(name for name in _PRECEDENCE if name in found)

@@ -66,9 +66,7 @@ def type_problems(model: ModelView, engine: str, version: str) -> tuple[TypeProb
     """Return what of the model this engine gets wrong, each kind once."""
     at = release(version)
     rules = [
-        rule
-        for rule in _rules()
-        if rule.engine in ("*", engine) and (rule.below is None or at < release(rule.below))
+        rule for rule in _rules() if rule.engine in ("*", engine) and (rule.below is None or at < release(rule.below))
     ]
     found: dict[TypeProblem, None] = {}
     for graph, operator in model.operators():
@@ -109,9 +107,7 @@ def _uses(graph: SubgraphView, operator: OperatorView) -> Iterator[_Use]:
     operands = graph.operands(operator.inputs)
     candidates = [operands[i] for i in WEIGHT_INPUTS.get(operator.name, ()) if i < len(operands)]
     constants = [t for t in candidates if t is not None and t.is_constant]
-    activation = next(
-        (t for t in operands if t is not None and not t.is_constant and t not in constants), None
-    )
+    activation = next((t for t in operands if t is not None and not t.is_constant and t not in constants), None)
     kind = "float32" if operator.name == "EMBEDDING_LOOKUP" else activation.dtype if activation else ""
     if operator.name == "TRANSPOSE_CONV" and len(operands) > 2 and operands[2] is not None:
         kind = operands[2].dtype

@@ -135,9 +135,7 @@ def load_source(request: PassRequest) -> Source:
             hint="start from the float model, or build without a quantization step (float32 keeps it as it is)",
         )
     if variables := sorted({o.name for _, o in view.operators() if o.name in ("VAR_HANDLE", "CALL_ONCE")}):
-        raise PassError(
-            f"the model keeps state between runs ({', '.join(variables)}); it cannot be quantized here"
-        )
+        raise PassError(f"the model keeps state between runs ({', '.join(variables)}); it cannot be quantized here")
     data, count = expand(request.model)
     data = unique_names(data)
     view = read_model(data)

@@ -88,9 +88,7 @@ def _convert(model: Any, graph: Any, min_elements: int) -> list[str]:
         graph.tensors.append(unpacked)
         _redirect(graph, index, len(graph.tensors) - 1)
         unpacking.append(
-            schema.OperatorT(
-                opcodeIndex=_dequantize_code(model), inputs=[index], outputs=[len(graph.tensors) - 1]
-            )
+            schema.OperatorT(opcodeIndex=_dequantize_code(model), inputs=[index], outputs=[len(graph.tensors) - 1])
         )
     graph.operators = [*unpacking, *graph.operators]
     edit.drop_unused_buffers(model)
@@ -113,7 +111,5 @@ def _dequantize_code(model: Any) -> int:
     for index, code in enumerate(model.operatorCodes):
         if max(code.builtinCode, code.deprecatedBuiltinCode) == wanted:
             return index
-    model.operatorCodes.append(
-        schema.OperatorCodeT(deprecatedBuiltinCode=wanted, builtinCode=wanted, version=1)
-    )
+    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=wanted, builtinCode=wanted, version=1))
     return len(model.operatorCodes) - 1

@@ -73,9 +73,7 @@ def run(request: PassRequest) -> PassResult:
     model, lacking = quantize(source, rules, calibration, request.engine)
     count, notes = describe_weights(model, "int8")
     if not count:
-        raise PassError(
-            f"no weights were quantized: {'; '.join(notes[1:])}", hint="try dynamic_range or float16"
-        )
+        raise PassError(f"no weights were quantized: {'; '.join(notes[1:])}", hint="try dynamic_range or float16")
     return PassResult(
         model=model,
         tool=tool("ai-edge-quantizer"),
@@ -96,9 +94,7 @@ def _samples(request: PassRequest, source: Source, limit: int) -> Iterator[dict[
         raise PassError(f"calibration data is named {sorted(given)}, the model takes {sorted(names)}")
     counts = {len(array) for array in given.values()}
     if len(counts) != 1 or counts == {0}:
-        raise PassError(
-            f"calibration data has {sorted(counts)} samples; the same number of each input is wanted"
-        )
+        raise PassError(f"calibration data has {sorted(counts)} samples; the same number of each input is wanted")
     tensors = source.view.subgraphs[source.signature.subgraph].tensors
     specs = {name: tensors[index] for name, index in source.signature.inputs}
     for name, array in given.items():

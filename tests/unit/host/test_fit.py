@@ -136,9 +136,7 @@ def test_memory_is_the_file_and_what_lives_at_once() -> None:
     wanted = (8 * 8 * 8 + 10 * 10 * 8 + 8 * 8 + 10 + 10) * 4
     assert activation_bytes(view.subgraphs[0]) == wanted
     total = wanted + len(tiny("digits"))
-    holds = [
-        finding(tiny("digits"), "memory (estimated)", profile(ram_bytes=b)).holds for b in (total, total - 1)
-    ]
+    holds = [finding(tiny("digits"), "memory (estimated)", profile(ram_bytes=b)).holds for b in (total, total - 1)]
     assert holds == [True, False]
 
 

@@ -126,9 +126,7 @@ def read_or_refuse(data: bytes) -> ModelView | None:
     return view
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"TFL3", b"\0" * 64, b"\x1c\0\0\0TFL3" + b"\xff" * 200, b"PK\3\4" * 20]
-)
+@pytest.mark.parametrize("data", [b"", b"TFL3", b"\0" * 64, b"\x1c\0\0\0TFL3" + b"\xff" * 200, b"PK\3\4" * 20])
 def test_what_is_no_model_is_refused_as_such(data: bytes) -> None:
     with pytest.raises(SourceModelError):
         read_model(data)

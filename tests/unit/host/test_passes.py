@@ -54,8 +54,7 @@ def test_a_pass_yields_its_scheme_and_keeps_every_output(
 def test_names_and_order_of_the_signature_are_kept(module: ModuleType) -> None:
     options = SMALL if module in (float16, dynamic_range) else "{}"
     (before,), (after,) = (
-        read_model(data).signatures
-        for data in (tiny("digits"), module.run(request("digits", options=options)).model)
+        read_model(data).signatures for data in (tiny("digits"), module.run(request("digits", options=options)).model)
     )
     names = [[name for name, _ in pairs] for s in (before, after) for pairs in (s.inputs, s.outputs)]
     assert names[:2] == names[2:]
@@ -99,7 +98,7 @@ def test_full_integer_io_can_be_int8() -> None:
 
 
 def test_weights_too_small_to_quantize_are_refused_by_name() -> None:
-    with pytest.raises(PassError, match="no weights were quantized: .* FULLY_CONNECTED") as caught:
+    with pytest.raises(PassError, match=r"no weights were quantized: .* FULLY_CONNECTED") as caught:
         dynamic_range.run(request("digits", options='{"min_elements": 100000}'))
     assert "fewer than 100000 elements" in str(caught.value.hint)
 
@@ -153,9 +152,7 @@ def test_tensors_of_one_name_are_told_apart() -> None:
         ({"image": np.full((3, 1, 8, 8, 1), np.nan, np.float32)}, "NaN or infinity"),
     ],
 )
-def test_calibration_data_that_does_not_fit_is_refused(
-    calibration: dict[str, np.ndarray], message: str
-) -> None:
+def test_calibration_data_that_does_not_fit_is_refused(calibration: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(PassError, match=message):
         full_integer.run(dataclasses.replace(request("digits"), calibration=calibration))
 
