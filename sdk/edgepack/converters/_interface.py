@@ -8,7 +8,15 @@ from typing import Any
 
 from edgepack.errors import ConversionError
 
-__all__ = ["SIGNATURE_KEY", "Port", "in_order", "refuse_foreign_operators", "signature_entries", "with_signature"]
+__all__ = [
+    "SIGNATURE_KEY",
+    "Port",
+    "in_order",
+    "refuse_foreign_operators",
+    "signature_entries",
+    "with_fixed_batch",
+    "with_signature",
+]
 
 SIGNATURE_KEY = "serving_default"
 _STATE_OPERATORS = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
@@ -146,6 +154,22 @@ def refuse_foreign_operators(data: bytes, *, stateful: bool = False) -> None:
             )
         if name in _STATE_OPERATORS and not stateful:
             raise ConversionError(f"the model keeps state between calls ({name}), which a conversion would lose")
+
+
+def with_fixed_batch(data: bytes) -> bytes:
+    """Return the file with every open dimension fixed to the size it has by default, 1 for a batch."""
+    import flatbuffers
+
+    schema = _schema()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.shapeSignature = None
+            if tensor.shape is not None:
+                tensor.shape = [max(1, int(d)) for d in tensor.shape]
+    builder = flatbuffers.Builder(len(data) + 4096)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def signature_entries(data: bytes) -> tuple[dict[str, int], dict[str, int]]:

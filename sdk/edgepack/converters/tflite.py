@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.converters._interface import Port, refuse_foreign_operators, with_signature
+from edgepack.converters._interface import Port, refuse_foreign_operators, with_fixed_batch, with_signature
 from edgepack.converters._options import read_options
 from edgepack.converters._parity import run_graph, without_batch
 from edgepack.dataset import bind_feeds
@@ -43,8 +43,6 @@ def convert(request: ConversionRequest) -> Conversion:
         DatasetError: the samples do not fit its inputs.
         RecipeError: an option is unknown.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
     from edgepack.flatbuffer import read_model
 
     options = read_options(Options, request.options)
@@ -59,20 +57,16 @@ def convert(request: ConversionRequest) -> Conversion:
     tensors = view.subgraphs[0].tensors
     input_specs = tuple(_spec(port.name, tensors[port.tensor]) for port in inputs)
     feeds = bind_feeds(request.feeds, input_specs, "calibration data")
+    # The reference is the file as it was given; what is edited below must compute the same.
+    rows = dict(zip(view.subgraphs[0].outputs, run_graph(_interpreter(data), feeds, input_specs), strict=True))
+    if any(-1 in tensors[port.tensor].shape_signature for port in inputs):
+        data = with_fixed_batch(data)
+        notes += ("the batch, left open in the file, is fixed to 1",)
     if not _has_interface(view, inputs, outputs):
         data = with_signature(data, inputs, outputs)
-    try:
-        interpreter = Interpreter(model_content=data, num_threads=2)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise ConversionError(f"the TFLite interpreter refuses the model: {_first_line(error)}") from error
-    rows = run_graph(interpreter, feeds, input_specs)
-    reference = {
-        port.name: np.stack([without_batch(v) for v in row]) for port, row in zip(outputs, rows, strict=True)
-    }
-    output_specs = tuple(
-        _output_spec(port.name, tensors[port.tensor], row[0]) for port, row in zip(outputs, rows, strict=True)
-    )
+    _interpreter(data)
+    reference = {port.name: np.stack([without_batch(v) for v in rows[port.tensor]]) for port in outputs}
+    output_specs = tuple(_output_spec(p.name, tensors[p.tensor], rows[p.tensor][0]) for p in outputs)
     notes += _quantization_notes(view)
     if stateful:
         notes += ("the model keeps state between calls: the samples were run as one stream, in order",)
@@ -84,6 +78,17 @@ def convert(request: ConversionRequest) -> Conversion:
         tool="none (the source is TFLite)",
         notes=notes,
     )
+
+
+def _interpreter(data: bytes) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_content=data, num_threads=2)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ConversionError(f"the TFLite interpreter refuses the model: {_first_line(error)}") from error
+    return interpreter
 
 
 def _first_line(error: Exception) -> str:
@@ -145,13 +150,13 @@ def _has_interface(view: ModelView, inputs: tuple[Port, ...], outputs: tuple[Por
 
 
 def _spec(name: str, tensor: TensorView) -> TensorSpec:
-    if any(d < 0 for d in tensor.shape[1:]):
+    if any(d < 0 for d in tensor.shape_signature[1:]):
         raise ConversionError(
-            f"input {name!r} has the shape {['?' if d < 0 else d for d in tensor.shape]}: "
+            f"input {name!r} has the shape {['?' if d < 0 else d for d in tensor.shape_signature]}: "
             "a device needs every dimension fixed",
             hint="convert the model again from its source, with fixed shapes",
         )
-    return _checked(name, tensor, tuple(abs(d) for d in tensor.shape))
+    return _checked(name, tensor, tuple(max(1, d) for d in tensor.shape))
 
 
 def _output_spec(name: str, tensor: TensorView, value: Any) -> TensorSpec:
