@@ -148,14 +148,14 @@ def _reference(conversion: Conversion) -> dict[str, Array]:
 
 
 def _host_place(reporter: Reporter) -> Workplace:
-    return Workplace(python=Path(sys.executable), log=reporter.log)
+    return Workplace(python=Path(sys.executable), log=reporter.log, say=reporter.say)
 
 
 def _place(toolchain: str, offline: bool, reporter: Reporter) -> Workplace:
     if toolchain == HOST:
         return _host_place(reporter)
     python = ensure(locate(toolchain), offline=offline, say=reporter.say)
-    return Workplace(python=python, log=reporter.log)
+    return Workplace(python=python, log=reporter.log, say=reporter.say)
 
 
 def _check_parity(model: TFLiteModel, samples: Samples, place: Workplace) -> None:
@@ -175,7 +175,7 @@ def _bench(recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, r
     for profile in profiles:
         name, version = profile.engine.name, profile.engine.version
         python = ensure(engine_toolchain(name, version), offline=offline, say=reporter.say)
-        engines[f"{name}=={version}"] = Workplace(python=python, log=reporter.log)
+        engines[f"{name}=={version}"] = Workplace(python=python, log=reporter.log, say=reporter.say)
     return Bench(engines=engines, gate=recipe.gate)
 
 

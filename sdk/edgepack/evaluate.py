@@ -68,9 +68,10 @@ def parity(name: str, reference: Array, candidate: Array) -> Parity:
             f"output {name!r}: the source gives shape {list(reference.shape)}, the candidate {list(candidate.shape)}"
         )
     a, b = reference.astype(np.float64), candidate.astype(np.float64)
-    finite = bool(np.isfinite(b).all())
+    # Where either side holds NaN or infinity nothing can be said in numbers, and the worst is assumed.
+    finite = bool(np.isfinite(a).all() and np.isfinite(b).all())
     error = float(np.abs(a - b).max()) if finite else float("inf")
-    spread = float(a.max() - a.min())
+    spread = float(a.max() - a.min()) if finite else 0.0
     decides = reference.ndim >= 2 and reference.shape[-1] > 1
     agreement = float((a.argmax(-1) == b.argmax(-1)).mean()) if decides and finite else None
     return Parity(
@@ -120,7 +121,7 @@ def predictions(outputs: Mapping[str, Array], labels: Array, output: str | None)
     elif len(flat) != 1:
         raise DatasetError(
             f"accuracy needs one output of class scores, the model has {len(flat)}: {sorted(flat)}",
-            hint="name it with --output",
+            hint="name it with --metric-output, or as gate.output in edgepack.toml",
         )
     scores = flat[output if output is not None else next(iter(flat))]
     classes = scores.shape[1]
@@ -129,7 +130,7 @@ def predictions(outputs: Mapping[str, Array], labels: Array, output: str | None)
     truth = truth.argmax(1) if truth.shape[1] == classes and classes > 1 else truth[:, 0]
     if truth.shape != (count,) or labels.reshape(count, -1).shape[1] not in (1, classes):
         raise DatasetError(f"labels of shape {list(labels.shape)} fit neither classes [n] nor one-hot [n, {classes}]")
-    if not np.array_equal(truth, truth.astype(np.int64)):
+    if truth.dtype.kind == "f" and not (np.isfinite(truth) & (truth == np.floor(truth))).all():
         raise DatasetError("labels are no whole numbers, but accuracy counts classes")
     top = int(truth.max())
     if top >= max(classes, 2) or int(truth.min()) < 0:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from edgepack.errors import RecipeError
 from edgepack_runtime._fields import canonical_json
 from edgepack_runtime._files import file_error, write_whole
+from edgepack_runtime.errors import FileError
 from edgepack_runtime.keyfiles import load_verifying_key
 from edgepack_runtime.signing import key_id
 from edgepack_runtime.trust import TrustedKeys
@@ -32,6 +33,7 @@ __all__ = [
     "development_identity",
     "device_file",
     "generate_key",
+    "identity_in",
     "make_identity",
 ]
 
@@ -85,6 +87,8 @@ def generate_key(role: str, algorithm: str | None, stem: Path) -> KeyPair:
     algorithm = algorithm or ALGORITHMS[role][0]
     if algorithm not in ALGORITHMS[role]:
         raise RecipeError(f"a {role} key cannot be {algorithm!r}", hint=f"possible are {', '.join(ALGORITHMS[role])}")
+    if not stem.name:
+        raise FileError(f"{stem} is a folder, not the start of a file name", hint="e.g. --out keys/release")
     key = _new_key(algorithm)
     public = key.public_key()
     pair = KeyPair(
@@ -97,6 +101,10 @@ def generate_key(role: str, algorithm: str | None, stem: Path) -> KeyPair:
     private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public_pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     _make_folder(stem.parent)
+    # Looked at before either is written: half a pair is worse than none. The writes refuse a race.
+    for path in (pair.private, pair.public):
+        if path.exists():
+            raise FileError(f"{path} exists and is not overwritten")
     write_whole(pair.private, private_pem, mode=0o600, replace=False)
     write_whole(pair.public, public_pem, replace=False)
     return pair
@@ -128,6 +136,16 @@ def make_identity(folder: Path) -> Identity:
     return identity
 
 
+def identity_in(folder: Path) -> Identity:
+    """Return where `make_identity` puts the files of an identity in `folder`, whether they exist or not."""
+    return Identity(
+        signing_key=folder / "release.key.pem",
+        recipient=folder / "device.pub.pem",
+        device_key=folder / "device.key.pem",
+        trust=folder / "trust.json",
+    )
+
+
 def development_identity() -> Identity:
     """Return this user's own development identity, made on first use; never for production.
 
@@ -140,12 +158,7 @@ def development_identity() -> Identity:
         os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share", "edgepack"
     )
     folder = Path(base) / "development"
-    identity = Identity(
-        signing_key=folder / "release.key.pem",
-        recipient=folder / "device.pub.pem",
-        device_key=folder / "device.key.pem",
-        trust=folder / "trust.json",
-    )
+    identity = identity_in(folder)
     # The trust file is written last: where it is, everything is.
     return identity if identity.trust.exists() else make_identity(folder)
 

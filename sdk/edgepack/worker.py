@@ -45,14 +45,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """Where a child runs: the toolchain's interpreter, its limits, and who hears its standard error.
+    """Where a child runs: the toolchain's interpreter, its limits, and who hears of it.
 
-    `log` is called with at most the last 64 KiB of it.
+    `log` is called with at most the last 64 KiB of its standard error, `say` when it could not be cut off from the
+    network.
     """
 
     python: Path
     limits: Limits = Limits()
     log: Callable[[str], None] | None = None
+    say: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,14 @@ def run_task(function: str, request: object, result_type: type[T], place: Workpl
         tail = _tail(errors)
     if place.log is not None and tail:
         place.log(tail)
-    return _reply(function, process.returncode, output, tail, result_type)
+    reply = _Reply(name=_module(function), code=process.returncode, output=output, tail=tail)
+    message, network = _answer(reply)
+    if network and place.say is not None:
+        place.say(f"converters and engines are not cut off from the network on this machine ({network})")
+    try:
+        return _wire.decode(result_type, message, f"{reply.name}: reply")
+    except SchemaError as error:
+        raise WorkerError(f"{reply.name} sent no valid reply: {error}") from None
 
 
 def _start(python: Path, scratch: Path, errors: BinaryIO) -> subprocess.Popen[bytes]:
@@ -172,22 +181,32 @@ def _module(function: str) -> str:
     return function.partition(":")[0].removeprefix("edgepack.")
 
 
-def _reply(function: str, code: int, output: bytes, tail: str, result_type: type[T]) -> T:
-    name = _module(function)
-    last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
-    hint = f"its last words: {_one_line(last)[:300]}" if last else None
-    if code != 0:
-        raise WorkerError(f"{name} {_end(code)}", hint=hint)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reply:
+    """What a child left: its exit code, its reply frame, the end of its standard error."""
+
+    name: str
+    code: int
+    output: bytes
+    tail: str
+
+
+def _answer(reply: _Reply) -> tuple[Message, str]:
+    """Return the result as it came over the pipe, and why the child had a network ('' when it had none)."""
+    last = next((line for line in reversed(reply.tail.splitlines()) if line.strip()), "")
+    hint = f"its last words: {last[:300]}" if last else None
+    if reply.code != 0:
+        raise WorkerError(f"{reply.name} {_end(reply.code)}", hint=hint)
     try:
-        message = _wire.read_message(io.BytesIO(output))
-        answer = message.value
-        if not isinstance(answer, dict) or not ({"result", "error"} & answer.keys()):
-            raise SchemaError("reply: neither result nor error")
-        if "error" in answer:
-            raise _rebuild(name, _wire.decode(_Failure, Message(answer["error"], ()), f"{name}: error"))
-        return _wire.decode(result_type, Message(answer["result"], message.blobs), f"{name}: reply")
+        message = _wire.read_message(io.BytesIO(reply.output))
     except SchemaError as error:
-        raise WorkerError(f"{name} sent no valid reply: {error}", hint=hint) from None
+        raise WorkerError(f"{reply.name} sent no valid reply: {error}", hint=hint) from None
+    answer = message.value
+    if not isinstance(answer, dict) or not ({"result", "error"} & answer.keys()):
+        raise WorkerError(f"{reply.name} sent no valid reply: neither result nor error", hint=hint)
+    if "error" in answer:
+        raise _rebuild(reply.name, answer["error"])
+    return Message(answer["result"], message.blobs), str(answer.get("network", ""))
 
 
 def _end(code: int) -> str:

@@ -101,6 +101,11 @@ def build(
     security_version: Annotated[
         int | None, typer.Option(help="Devices refuse a bundle below the highest they accepted.")
     ] = None,
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Shape of an input the source leaves open, e.g. audio:1,16000; repeatable."),
+    ] = None,
+    signature_key: Annotated[str | None, typer.Option(help="Which signature of a SavedModel to convert.")] = None,
     offline: Offline = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -130,6 +135,8 @@ def build(
             name=name,
             version=model_version,
             security_version=security_version,
+            inputs=tuple(input_shape or ()),
+            signature_key=signature_key,
         )
     )
     show_build(run_build(recipe, offline=offline, reporter=ConsoleReporter(verbose=verbose)), as_json=as_json)
@@ -179,7 +186,9 @@ def validate(
     wanted = load_profile(profile)
     trusted, device_key = trust_from(trust), device_key_from(key)
     toolchain = engine_toolchain(wanted.engine.name, wanted.engine.version)
-    engine = Workplace(python=ensure(toolchain, offline=offline, say=reporter.say), log=reporter.log)
+    engine = Workplace(
+        python=ensure(toolchain, offline=offline, say=reporter.say), log=reporter.log, say=reporter.say
+    )
     with reporter.step(f"validating {bundle.name}"):
         report = run_validate(bundle, wanted, trusted, device_key, engine)
     show_report(report, as_json=as_json)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import RecipeError
-from edgepack.keys import development_identity
+from edgepack.keys import Identity, development_identity, identity_in
 from edgepack.recipe import FILE_NAME, Gate, Recipe, load_recipe
+from edgepack_runtime._fields import canonical_json, parse_json
 from edgepack_runtime.device import load_trust
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.keyfiles import load_device_key
@@ -35,6 +36,8 @@ class Overrides:
     name: str | None
     version: str | None
     security_version: int | None
+    inputs: tuple[str, ...]
+    signature_key: str | None
 
 
 def recipe_from(said: Overrides) -> Recipe:
@@ -69,6 +72,10 @@ def recipe_from(said: Overrides) -> Recipe:
         for field in dataclasses.fields(Recipe)
         if hasattr(said, field.name) and getattr(said, field.name) not in (None, ())
     }
+    converter = {"inputs": list(said.inputs), "signature_key": said.signature_key}
+    options = parse_json(base.converter.encode(), "converter options")
+    assert isinstance(options, dict)  # noqa: S101 - a recipe's converter options are a table
+    changes["converter"] = canonical_json(options | {k: v for k, v in converter.items() if v}).decode()
     return dataclasses.replace(
         base, **changes, gate=_changed_gate(base.gate, {k: v for k, v in gate.items() if v is not None})
     )
@@ -79,21 +86,28 @@ def _changed_gate(gate: Gate, changes: dict[str, object]) -> Gate:
 
 
 def trust_from(path: Path | None) -> TrustedKeys:
-    """Return the trusted keys in `path`, or those of the user's development identity.
+    """Return the trusted keys in `path`, else those of this folder's project, else the development identity's.
 
     Raises:
         FileError: it cannot be read.
         SchemaError: it is no trust file.
         KeyFileError: it holds another kind of key.
     """
-    return load_trust(path if path is not None else development_identity().trust)
+    return load_trust(path if path is not None else _identity().trust)
 
 
 def device_key_from(path: Path | None) -> DeviceKey:
-    """Return the device key in `path`, or that of the user's development identity.
+    """Return the device key in `path`, else that of this folder's project, else the development identity's.
 
     Raises:
         FileError: the development identity cannot be made.
         KeyFileError: it cannot be read or holds another kind of key.
     """
-    return load_device_key(path if path is not None else development_identity().device_key)
+    return load_device_key(path if path is not None else _identity().device_key)
+
+
+def _identity() -> Identity:
+    project = identity_in(Path("keys"))
+    if Path(FILE_NAME).exists() and project.trust.exists():
+        return project
+    return development_identity()

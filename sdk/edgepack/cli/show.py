@@ -51,9 +51,13 @@ class ConsoleReporter(Reporter):
     def __init__(self, *, verbose: bool) -> None:
         self._console = _console(stderr=True)
         self._verbose = verbose
+        self._said: set[str] = set()
 
     def say(self, text: str) -> None:
-        """Print one line."""
+        """Print one line, once however often it is said."""
+        if text in self._said:
+            return
+        self._said.add(text)
         self._console.print(f"edgepack: {escape(text)}", soft_wrap=True)
 
     def log(self, text: str) -> None:
@@ -167,7 +171,9 @@ def _build_json(result: BuildResult) -> dict[str, object]:
 
 
 def _evidence_rows(evidence: Sequence[Evidence]) -> list[list[str]]:
-    return [["ok" if e.holds else "FAILS", e.check, e.verdict, e.found, e.wanted] for e in evidence]
+    return [
+        ["ok" if e.holds else "FAILS", e.check, f"{e.verdict}, {e.environment}", e.found, e.wanted] for e in evidence
+    ]
 
 
 def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) -> None:
