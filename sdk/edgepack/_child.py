@@ -66,8 +66,6 @@ def main() -> int:
     # Converters print to standard output, which carries the reply: it gets a private descriptor.
     reply = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    if network:
-        print(f"edgepack: this process could not be cut off from the network: {network}", file=sys.stderr)
     roots = dict(item.split("=", 1) for item in sys.argv[1:])
     sys.meta_path.insert(0, _OurPackages(roots))
     wire = importlib.import_module("edgepack._wire")
@@ -86,7 +84,7 @@ def main() -> int:
         (request_type,) = [h for n, h in typing.get_type_hints(function).items() if n != "return"]
         result = function(wire.decode(request_type, wire.Message(frame.value[1], frame.blobs), "request"))
         body = wire.encode(result)
-        answer = {"result": body.value}
+        answer = {"result": body.value, "network": network}
         blobs = body.blobs
     except Exception as error:  # noqa: BLE001 - whatever a framework raises is told to the parent, which wraps it
         answer, blobs = {"error": _describe(error)}, ()

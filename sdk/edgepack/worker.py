@@ -194,19 +194,19 @@ class _Reply:
 def _answer(reply: _Reply) -> tuple[Message, str]:
     """Return the result as it came over the pipe, and why the child had a network ('' when it had none)."""
     last = next((line for line in reversed(reply.tail.splitlines()) if line.strip()), "")
-    hint = f"its last words: {last[:300]}" if last else None
+    hint = f"its last words: {_one_line(last)[:300]}" if last else None
     if reply.code != 0:
         raise WorkerError(f"{reply.name} {_end(reply.code)}", hint=hint)
     try:
         message = _wire.read_message(io.BytesIO(reply.output))
+        answer = message.value
+        if not isinstance(answer, dict) or not ({"result", "error"} & answer.keys()):
+            raise SchemaError("reply: neither result nor error")
+        if "error" in answer:
+            raise _rebuild(reply.name, _wire.decode(_Failure, Message(answer["error"], ()), f"{reply.name}: error"))
     except SchemaError as error:
         raise WorkerError(f"{reply.name} sent no valid reply: {error}", hint=hint) from None
-    answer = message.value
-    if not isinstance(answer, dict) or not ({"result", "error"} & answer.keys()):
-        raise WorkerError(f"{reply.name} sent no valid reply: neither result nor error", hint=hint)
-    if "error" in answer:
-        raise _rebuild(reply.name, answer["error"])
-    return Message(answer["result"], message.blobs), str(answer.get("network", ""))
+    return Message(answer["result"], message.blobs), _one_line(str(answer.get("network", "")))
 
 
 def _end(code: int) -> str:
