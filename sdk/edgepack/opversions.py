@@ -60,8 +60,8 @@ def minimum_runtime(operator: str, version: int) -> str | None:
 def stamp(model: bytes) -> bytes:
     """Return the model with true operator versions and a true ``min_runtime_version``.
 
-    Weights that lay behind the flatbuffer are moved into it, because runtimes before 2.15 do not look there. A
-    model that needs no change is returned as it is.
+    Weights that lay behind the flatbuffer, as ai-edge-quantizer puts them when there are many, are moved into it:
+    not every reader looks there. A model that needs no change is returned as it is.
 
     Raises:
         SourceModelError: the bytes are no TFLite model.

@@ -1,8 +1,7 @@
 """What the quantizing passes share: options, the source's fitness, ai-edge-quantizer, and the check afterwards.
 
-ai-edge-quantizer skips what a recipe does not allow for without a word, keeps operator versions of the float model,
-and moves large weights behind the flatbuffer, where older runtimes do not look. So the result is looked at, stamped
-and written anew here.
+ai-edge-quantizer skips what a recipe does not allow for without a word, leaves some operators half float, and keeps
+the operator versions of the float model. So the result is looked at, repaired, stamped and written anew here.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from edgepack.flatbuffer import ModelView, Signature, read_model
 from edgepack.model import PassRequest
 from edgepack.opversions import stamp
 from edgepack.passes._expand import expand, unique_names
-from edgepack.passes._ranges import observe
+from edgepack.passes._ranges import Range, observe
 from edgepack.passes._repair import check_types, repair
 from edgepack.schemes import Weight, scheme_of_view, weights
 from edgepack.tensor_types import type_problems
@@ -158,18 +157,22 @@ def quantize(
     Raises:
         PassError: the quantizer failed, changed the signature, or made something the engine lacks.
     """
-    result = _quantize_once(source, rules, calibration)
+    ranges = _observe(source, calibration) if calibration.samples else {}
+    cut = sum(found.cut for found in ranges.values())
+    notes = (f"ranges of {cut} tensors leave out samples that alone would stretch them",) if cut else ()
+    result = _quantize_once(source, rules, ranges)
     lacking = _lacking(result, engine)
     if not lacking:
-        return result, ()
+        return result, notes
     kept = [Rule(operator=operator, weights=None) for operator in sorted(lacking)]
-    result = _quantize_once(source, (*rules, *kept), calibration)
+    result = _quantize_once(source, (*rules, *kept), ranges)
     if still := _lacking(result, engine).keys() - _lacking(source.data, engine).keys():
         raise PassError(
             f"{engine} cannot run {', '.join(sorted(still))} as quantized here",
             hint="name the operators in keep_float, or choose another quantization",
         )
-    return result, (f"kept float, as {engine} has no {', '.join(lacking[name] for name in sorted(lacking))}",)
+    named = ", ".join(lacking[name] for name in sorted(lacking))
+    return result, (*notes, f"kept float, as {engine} has no {named}")
 
 
 def _lacking(model: bytes, engine: str) -> dict[str, str]:
@@ -182,7 +185,7 @@ def _lacking(model: bytes, engine: str) -> dict[str, str]:
     return lacking | {problem.operator: problem.found for problem in type_problems(view, name, version)}
 
 
-def _quantize_once(source: Source, rules: Sequence[Rule], calibration: Calibration) -> bytes:
+def _quantize_once(source: Source, rules: Sequence[Rule], ranges: Mapping[str, Range]) -> bytes:
     from ai_edge_quantizer import quantizer
 
     try:
@@ -192,8 +195,8 @@ def _quantize_once(source: Source, rules: Sequence[Rule], calibration: Calibrati
             worker = quantizer.Quantizer(source.data)
             for rule in rules:
                 _add(worker, rule)
-            ranges = _calibrate(source, calibration) if worker.need_calibration else None
-            done = worker.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+            statistics = _statistics(source, ranges) if worker.need_calibration else None
+            done = worker.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
         model = edit.unpack(bytes(done.quantized_model))
         repair(model)
         result = stamp(edit.pack(model))
@@ -240,17 +243,20 @@ def _add(engine: Any, rule: Rule) -> None:
     engine.update_quantization_recipe(".*", operation, config)
 
 
-def _calibrate(source: Source, calibration: Calibration) -> dict[str, dict[str, Array]]:
-    """Return the ranges in the form the quantizer takes."""
+def _observe(source: Source, calibration: Calibration) -> dict[str, Range]:
     graph = source.view.subgraphs[source.signature.subgraph]
-    observed = observe(source.data, graph, source.signature, calibration.samples, calibration.outliers)
-    ranks = {t.name: len(t.shape) for t in graph.tensors}
+    return observe(source.data, graph, source.signature, calibration.samples, calibration.outliers)
+
+
+def _statistics(source: Source, ranges: Mapping[str, Range]) -> dict[str, dict[str, Array]]:
+    """Return the ranges in the form the quantizer takes."""
+    ranks = {t.name: len(t.shape) for t in source.view.subgraphs[source.signature.subgraph].tensors}
     return {
         name: {
             "min": np.full((1,) * ranks[name], found.low, np.float32),
             "max": np.full((1,) * ranks[name], found.high, np.float32),
         }
-        for name, found in observed.items()
+        for name, found in ranges.items()
     }
 
 

@@ -41,7 +41,11 @@ _IO = ("float32", "int8")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """`io`: type of inputs and outputs; `samples`: at most that many calibrate; `keep_float`: operators to leave."""
+    """What can be chosen.
+
+    `io` is the type of inputs and outputs; at most `samples` samples calibrate, of which the share `outliers` may
+    lie outside a tensor's range where they alone would stretch it; operators named in `keep_float` stay float.
+    """
 
     io: str = "float32"
     samples: int = 200
@@ -58,9 +62,11 @@ def run(request: PassRequest) -> PassResult:
         SourceModelError: the bytes are no TFLite model.
     """
     options = read_options(Options, request.options)
-    if options.io not in _IO or options.samples < 1:
-        raise PassError(f"options: io {options.io!r} and samples {options.samples}; wanted is io one of {_IO}, "
-                        "samples at least 1")  # fmt: skip
+    if options.io not in _IO or options.samples < 1 or not 0 <= options.outliers < 0.5:
+        raise PassError(
+            f"options: io {options.io!r}, samples {options.samples}, outliers {options.outliers}; wanted is io "
+            f"{' or '.join(_IO)}, samples at least 1, outliers from 0 to below 0.5"
+        )
     source = load_source(request)
     rules = [
         Rule(operator="*", activations=8),

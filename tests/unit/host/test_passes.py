@@ -164,6 +164,7 @@ def test_calibration_data_that_does_not_fit_is_refused(calibration: dict[str, np
         (float16, '{"min_elements": "many"}', "expected int"),
         (full_integer, '{"io": "uint8"}', "io 'uint8'"),
         (full_integer, '{"samples": 0}', "samples 0"),
+        (full_integer, '{"outliers": 0.5}', "outliers 0.5"),
         (full_integer, '{"keep_float": ["RELU7"]}', "'RELU7' is no operator"),
         (dynamic_range, "[]", "expected a table"),
     ],
@@ -181,6 +182,12 @@ def test_an_operator_named_in_keep_float_stays_float() -> None:
 def test_a_few_strange_samples_do_not_stretch_a_range() -> None:
     extremes = np.array([(-1.0, 1.0)] * 39 + [(-900.0, 1.0)])
     assert (_range(extremes, 0.05).low, _range(extremes, 0.05).cut) == (-1.0, True)
+
+
+def test_ranges_that_leave_samples_out_are_noted() -> None:
+    wild = request("digits", count=40)
+    wild.calibration["image"][7] *= 1000
+    assert any("leave out samples" in note for note in full_integer.run(wild).notes)
 
 
 def test_rare_samples_that_cost_little_stay_in_the_range() -> None:
