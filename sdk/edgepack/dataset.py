@@ -1,14 +1,19 @@
 """Calibration and evaluation data: .npz and .npy files, checked against the model before anything slow starts.
 
 An ``.npz`` holds one array an input, by the input's name (or one array named ``x`` for a model with one input), and
-for evaluation the labels under one of `LABEL_NAMES`. The first dimension counts the samples. An ``.npy`` holds the one
-input. Nothing is cast, scaled or reshaped but a batch dimension of 1.
+for evaluation the labels under one of `LABEL_NAMES`. The first dimension counts the samples. An ``.npy`` holds the
+one input. Nothing is cast, scaled or reshaped but a batch dimension of 1.
 """
 
 from __future__ import annotations
 
 import hashlib
+import lzma
+import struct
+import tokenize
+import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +30,24 @@ __all__ = ["LABEL_NAMES", "UNNAMED", "Dataset", "bind_feeds", "join_feeds", "loa
 LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 UNNAMED = "x"
 _MAX_BYTES = 16 << 30
+# What zipfile, its decompressors and numpy's header parser were seen to raise on damaged files.
+_FOREIGN = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+)
 _HEADER_VERSIONS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -102,7 +125,8 @@ def _check(arrays: Mapping[str, Array], labels: Array | None, where: str) -> Non
 def _read_npz(path: Path, where: str) -> Iterator[tuple[str, Array]]:
     with _as_dataset_error(where), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
-        if len({i.filename for i in infos}) != len(infos):
+        # "x" and "x.npy" are one array name: the second would quietly replace the first.
+        if len({i.filename.removesuffix(".npy") for i in infos}) != len(infos):
             raise DatasetError(f"{where}: two arrays have the same name")
         if sum(i.file_size for i in infos) > _MAX_BYTES:
             raise DatasetError(f"{where}: unpacks to more than {_MAX_BYTES >> 30} GiB")
@@ -120,19 +144,13 @@ def _read_npy(path: Path, where: str) -> Array:
 @contextmanager
 def _as_dataset_error(where: str) -> Iterator[None]:
     try:
-        yield
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        ValueError,
-        EOFError,
-        KeyError,
-        NotImplementedError,
-        RuntimeError,
-        MemoryError,
-        SyntaxError,
-    ) as error:
+        with warnings.catch_warnings():
+            # numpy parses a header as Python, and warns of what it finds there in words that help nobody.
+            warnings.simplefilter("ignore")
+            yield
+    except _FOREIGN as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "".join(c if c.isprintable() else "?" for c in reason)
         raise DatasetError(f"{where}: damaged or no numpy file ({reason})") from None
 
 
