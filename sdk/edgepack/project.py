@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.errors import RecipeError
 from edgepack.keys import Identity, device_file, make_identity
-from edgepack.recipe import FILE_NAME
+from edgepack.recipe import FILE_NAME, product_name
 from edgepack_runtime._files import file_error, write_whole
 from edgepack_runtime.errors import FileError
 
@@ -17,7 +19,7 @@ _TEMPLATE = """\
 # Every field: docs/recipe.md. A typo is an error, never a default.
 
 [model]
-path = "{model}"
+path = {model}
 name = "{name}"                  # the product: devices keep a version floor for each
 version = "1.0.0"                # for people; devices compare build.security_version
 # licence = "Apache-2.0"
@@ -64,8 +66,11 @@ def init_project(folder: Path, model: str) -> Project:
         model: path of the source model as it shall stand in edgepack.toml.
 
     Raises:
+        RecipeError: the path of the model has unprintable characters.
         FileError: a file of it exists, or cannot be written.
     """
+    if not model.isprintable():
+        raise RecipeError(f"the model's path {model!r} cannot stand in {FILE_NAME}", hint="rename the file")
     recipe, keys = folder / FILE_NAME, folder / "keys"
     for path in (recipe, keys):
         if path.exists():
@@ -80,6 +85,6 @@ def init_project(folder: Path, model: str) -> Project:
     device = keys / "device.json"
     write_whole(device, device_file("raspberry-pi-4", identity.trust.name, identity.device_key.name), replace=False)
     write_whole(keys / ".gitignore", b"# private keys never belong into a repository\n*.key.pem\n", replace=False)
-    name = Path(model).stem
-    write_whole(recipe, _TEMPLATE.format(model=model, name=name).encode(), replace=False)
+    text = _TEMPLATE.format(model=json.dumps(model, ensure_ascii=False), name=product_name(Path(model).stem))
+    write_whole(recipe, text.encode(), replace=False)
     return Project(recipe=recipe, identity=identity, device=device)

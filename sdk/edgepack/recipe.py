@@ -19,11 +19,12 @@ from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.profile import SCHEMES
 
-__all__ = ["AUTO", "FILE_NAME", "Gate", "Recipe", "load_recipe", "parse_schemes"]
+__all__ = ["AUTO", "FILE_NAME", "Gate", "Recipe", "load_recipe", "parse_schemes", "product_name"]
 
 FILE_NAME = "edgepack.toml"
 AUTO = "auto"
-_PRODUCT = re.compile(r"[A-Za-z0-9._-]{1,31}")
+# As `edgepack_runtime.table` has them, so that a name is refused now and not after hours of work.
+_PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,8 @@ class Recipe:
             raise RecipeError(f"a profile is named twice: {', '.join(self.profiles)}")
         if not _PRODUCT.fullmatch(self.product) or not _PRODUCT.fullmatch(self.version):
             raise RecipeError(
-                f"{self.product!r} version {self.version!r}: names are 1 to 31 of A-Z, a-z, 0-9, '.', '_', '-'",
+                f"{self.product!r} version {self.version!r}: names are 1 to 31 of A-Z, a-z, 0-9, '.', '_', '-', "
+                "the first a letter or digit",
                 hint="set them with --name and --model-version",
             )
         if self.gate.metric not in METRICS:
@@ -93,7 +95,12 @@ class Recipe:
     def product(self) -> str:
         """The bundle's product name: `name`, else the model file's, made to fit."""
         stem = self.model.name if self.model.is_dir() else self.model.stem
-        return self.name or (re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "model")[:31]
+        return self.name or product_name(stem)
+
+
+def product_name(stem: str) -> str:
+    """Return a product name made from a model's file name without its ending."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:31] or "model"
 
 
 def parse_schemes(names: Sequence[str]) -> tuple[str, ...]:
@@ -136,6 +143,10 @@ def _read(fields: Fields, base: Path) -> Recipe:
     gate = fields.take_table("gate", {})
     keys = fields.take_table("keys", {})
     converter = fields.take("converter", dict, {})
+    try:
+        options = canonical_json(converter).decode()
+    except (TypeError, ValueError):
+        fields.refuse("converter", "a converter's options are text, numbers, true/false, lists and tables")
     recipe = Recipe(
         model=base / model.take("path", str),
         name=model.take("name", str, ""),
@@ -148,7 +159,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         schemes=build.take_strings("precision", ()),
         output=base / build.take("output", str, "dist"),
         security_version=build.take("security_version", int, 1),
-        converter=canonical_json(converter).decode(),
+        converter=options,
         gate=Gate(
             metric=gate.take("metric", str, "accuracy"),
             max_drop=gate.take("max_drop", float, 0.01),
