@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,6 @@ __all__ = ["HOST", "Toolchain", "cache_root", "engine_toolchain", "ensure", "lis
 
 HOST = "host"
 _PYTHON = (3, 11)
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # What an engine needs beside itself, where no lock file of ours pins that exact version.
 _ENGINE_NUMPY = {"tflite-runtime": "1.26.4", "ai-edge-litert": "1.26.4"}
 
