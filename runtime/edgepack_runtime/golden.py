@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,18 +54,20 @@ def unpack_golden(
     """Return the samples of a golden entry.
 
     Raises:
-        FormatError: its length is not exactly what `count` samples of these specs take.
+        FormatError: its length is not exactly what `count` samples of these specs take, or they have no output.
     """
-    sizes = [int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in (*inputs, *outputs)]
-    if any(d < 0 for s in (*inputs, *outputs) for d in s.shape) or len(data) != count * sum(sizes):
+    specs = (*inputs, *outputs)
+    # numpy's product would wrap around on lengths that lie.
+    sizes = [math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in specs]
+    if not outputs or any(d < 1 for s in specs for d in s.shape) or len(data) != count * sum(sizes):
         raise FormatError(f"golden tensors: {len(data)} bytes are not {count} samples of {sum(sizes)} bytes")
     offset = 0
     samples = []
     for _ in range(count):
         columns: list[dict[str, Array]] = [{}, {}]
-        for column, specs in zip(columns, (inputs, outputs), strict=True):
-            for spec in specs:
-                items = int(np.prod(spec.shape))
+        for column, side in zip(columns, (inputs, outputs), strict=True):
+            for spec in side:
+                items = math.prod(spec.shape)
                 dtype = _little_endian(spec)
                 array = np.frombuffer(data, dtype, items, offset).astype(spec.dtype)
                 column[spec.name] = array.reshape(spec.shape)
@@ -93,7 +96,7 @@ def compare_golden(found: Mapping[str, Array], samples: Sequence[GoldenSample], 
     worst, where = 0.0, ""
     for name in samples[0].outputs:
         wanted = np.stack([sample.outputs[name] for sample in samples]).astype(np.float64)
-        error = _relative_error(wanted, found[name].astype(np.float64))
+        error = _relative_error(wanted, found[name].astype(np.float64)) if name in found else math.inf
         if not where or error > worst:
             worst, where = error, name
     return Replay(holds=worst <= tolerance, samples=len(samples), error=worst, tolerance=tolerance, output=where)
@@ -101,12 +104,12 @@ def compare_golden(found: Mapping[str, Array], samples: Sequence[GoldenSample], 
 
 def _relative_error(wanted: Array, found: Array) -> float:
     if wanted.shape != found.shape:
-        return float("inf")
+        return math.inf
     infinite = ~np.isfinite(wanted)
     if not np.isfinite(found[~infinite]).all() or not np.array_equal(
         wanted[infinite], found[infinite], equal_nan=True
     ):
-        return float("inf")
+        return math.inf
     finite = ~infinite
     if not finite.any():
         return 0.0
