@@ -106,7 +106,7 @@ def test_an_array_that_is_not_contiguous_comes_out_the_same():
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, 1j, np.float32(1), lambda: 1])
 def test_what_cannot_be_sent_is_a_programming_error(value):
-    with pytest.raises(TypeError, match="cannot be sent to another process"):
+    with pytest.raises(TypeError, match=r"cannot be sent to another process"):
         encode((value,))
 
 
@@ -142,7 +142,7 @@ def test_a_field_of_any_json_is_refused_or_of_its_type(field, value):
         ("maybe", 5, "message.maybe: expected str, got int"),
         ("inner", [], "message.inner: expected a Inner, got list"),
         ("inner", {"name": "x"}, r"message.inner: a Inner has the fields \['name', 'data'\], got \['name'\]"),
-        ("inner", {"name": "x", "data": {"blob": 0}, "__class__": "os.system"}, "message.inner: a Inner has the fields"),
+        ("inner", {"name": "x", "data": {"blob": 0}, "__class__": "x"}, "message.inner: a Inner has the fields"),
         ("inner", {"name": "x", "data": "text"}, "message.inner.data: expected bytes, got str"),
         ("inner", {"name": "x", "data": {"blob": 9}}, "message.inner.data: blob 9 of 2"),
         ("inner", {"name": "x", "data": {"blob": -1}}, "message.inner.data: blob -1 of 2"),
@@ -170,7 +170,7 @@ def test_a_wrong_field_is_named(field, value, complaint):
 def test_a_missing_field_is_refused():
     value = dict(sample().value)
     del value["flag"]
-    with pytest.raises(SchemaError, match="an? Outer has the fields"):
+    with pytest.raises(SchemaError, match=r"an? Outer has the fields"):
         decode(Outer, Message(value, ()))
 
 
@@ -210,7 +210,7 @@ def test_a_blob_longer_than_memory_is_refused():
     stream = io.BytesIO()
     write_message(stream, Message({}, (b"x",)))
     frame = stream.getvalue().replace((1).to_bytes(8, "little") + b"x", b"\xff" * 8 + b"x")
-    with pytest.raises(SchemaError, match="ended after 1 of"):
+    with pytest.raises(SchemaError, match=r"ended after 1 of"):
         read_message(io.BytesIO(frame))
 
 

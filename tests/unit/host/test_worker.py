@@ -13,20 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from workerkit.tasks import Ask, Tell
 
 from edgepack import _wire
 from edgepack._wire import Message
 from edgepack.errors import PassError, WorkerError
 from edgepack.worker import Limits, Workplace, run_task, scratch_folder
 from edgepack_runtime.errors import EdgepackError, InputError
+from workerkit.tasks import Ask, Tell
 
 TESTS = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Return a workplace whose interpreter is ours and also finds `workerkit`: `_child` takes packages as arguments."""
+    """Return a workplace whose interpreter is ours and also finds `workerkit`, as one more root for `_child`."""
     return Workplace(python=_interpreter(tmp_path_factory.mktemp("python")), limits=Limits(seconds=60))
 
 
@@ -69,18 +69,18 @@ def test_what_the_child_prints_does_not_corrupt_its_reply(place):
 
 
 def test_an_error_of_ours_comes_back_as_its_class_with_its_hint(place):
-    with pytest.raises(PassError, match="^no scales for this one$") as caught:
+    with pytest.raises(PassError, match=r"^no scales for this one$") as caught:
         ask("refuse", place)
     assert caught.value.hint == "calibrate it"
 
 
 def test_a_runtime_error_of_ours_comes_back_as_its_class(place):
-    with pytest.raises(InputError, match="expected dtype int8"):
+    with pytest.raises(InputError, match=r"expected dtype int8"):
         ask("refuse_input", place)
 
 
 def test_an_error_class_that_is_not_in_our_tree_is_a_failure(place):
-    with pytest.raises(WorkerError, match="workerkit.tasks failed: not in our tree"):
+    with pytest.raises(WorkerError, match=r"workerkit.tasks failed: not in our tree"):
         ask("refuse_with_a_class_of_its_own", place)
 
 
@@ -104,23 +104,23 @@ def test_a_crash_names_its_signal(place):
 
 
 def test_an_exit_code_is_told_with_the_last_words(place):
-    with pytest.raises(WorkerError, match="ended with exit code 7") as caught:
+    with pytest.raises(WorkerError, match=r"ended with exit code 7") as caught:
         ask("leave", place, number=7)
     assert caught.value.hint == "its last words: going now"
 
 
 def test_a_child_that_leaves_quietly_sent_no_valid_reply(place):
-    with pytest.raises(WorkerError, match="sent no valid reply: message: ended after 0 of"):
+    with pytest.raises(WorkerError, match=r"sent no valid reply: message: ended after 0 of"):
         ask("leave", place, number=0)
 
 
 def test_another_answer_than_promised_is_no_valid_reply(place):
-    with pytest.raises(WorkerError, match="sent no valid reply: .* a Tell has the fields"):
+    with pytest.raises(WorkerError, match=r"sent no valid reply: .* a Tell has the fields"):
         ask("answer_otherwise", place)
 
 
 def test_an_unknown_function_is_a_failure(place):
-    with pytest.raises(WorkerError, match="has no attribute 'nothing'"):
+    with pytest.raises(WorkerError, match=r"has no attribute 'nothing'"):
         ask("nothing", place)
 
 
@@ -135,7 +135,7 @@ def _is_running(pid: int) -> bool:
 def test_a_child_that_hangs_is_stopped_with_everything_it_started(place, tmp_path):
     note = tmp_path / "pid"
     limits = replace(place.limits, seconds=2)
-    with pytest.raises(WorkerError, match="did not finish within 2 s and was stopped"):
+    with pytest.raises(WorkerError, match=r"did not finish within 2 s and was stopped"):
         ask("hang_with_a_child", replace(place, limits=limits), text=str(note))
     deadline = time.monotonic() + 5
     while _is_running(int(note.read_text())) and time.monotonic() < deadline:
@@ -145,7 +145,7 @@ def test_a_child_that_hangs_is_stopped_with_everything_it_started(place, tmp_pat
 
 def test_more_memory_than_allowed_is_told_as_such(place):
     limits = replace(place.limits, memory_bytes=1 << 30)
-    with pytest.raises(WorkerError, match="^workerkit.tasks ran into its memory limit$"):
+    with pytest.raises(WorkerError, match=r"^workerkit.tasks ran into its memory limit$"):
         ask("eat_memory", replace(place, limits=limits), number=2 << 30)
 
 
@@ -155,13 +155,13 @@ def test_memory_within_the_limit_is_given(place):
 
 def test_more_cpu_time_than_allowed_is_told_as_such(place):
     limits = replace(place.limits, cpu_seconds=1)
-    with pytest.raises(WorkerError, match="used up its CPU time"):
+    with pytest.raises(WorkerError, match=r"used up its CPU time"):
         ask("burn", replace(place, limits=limits))
 
 
 def test_a_larger_file_than_allowed_cannot_be_written(place):
     limits = replace(place.limits, file_bytes=1000)
-    with pytest.raises(WorkerError, match="File too large"):
+    with pytest.raises(WorkerError, match=r"File too large"):
         ask("write_much", replace(place, limits=limits), number=2000)
 
 
@@ -201,7 +201,8 @@ def test_a_child_of_an_ordinary_user_has_no_network(tmp_path, listener):
 def test_the_environment_of_the_caller_is_not_handed_on(surroundings):
     handed = {name for name in surroundings if name.startswith("$")}
     assert handed - {"$OMP_NUM_THREADS", "$PWD", "$SHLVL", "$_"} == {
-        "$PATH", "$HOME", "$TMPDIR", "$LANG", "$TF_CPP_MIN_LOG_LEVEL", "$TF_ENABLE_ONEDNN_OPTS", "$CUDA_VISIBLE_DEVICES",
+        "$PATH", "$HOME", "$TMPDIR", "$LANG",
+        "$TF_CPP_MIN_LOG_LEVEL", "$TF_ENABLE_ONEDNN_OPTS", "$CUDA_VISIBLE_DEVICES",
     }  # fmt: skip
 
 
@@ -227,7 +228,7 @@ def test_nothing_is_left_in_a_childs_standard_input(surroundings):
 
 
 def test_an_interpreter_that_is_not_there_is_a_worker_error(tmp_path):
-    with pytest.raises(WorkerError, match="cannot start .*No such file"):
+    with pytest.raises(WorkerError, match=r"cannot start .*No such file"):
         ask("echo", Workplace(python=tmp_path / "python"))
 
 
@@ -264,7 +265,7 @@ GOOD = {"result": {"text": "x", "arrays": []}}
 def test_a_hostile_reply_is_a_worker_error(tmp_path, reply):
     (tmp_path / "reply").write_bytes(reply)
     hostile = _interpreter(tmp_path, f'cat >/dev/null; cat "{tmp_path / "reply"}"')
-    with pytest.raises(WorkerError, match="sent no valid reply"):
+    with pytest.raises(WorkerError, match=r"sent no valid reply"):
         ask("echo", Workplace(python=hostile))
 
 
@@ -283,7 +284,10 @@ def test_a_scratch_folder_is_private():
 
 
 def test_a_scratch_folder_is_gone_after_an_error():
-    with pytest.raises(KeyError), scratch_folder() as folder:
+    def fail_inside(folder: Path) -> None:
         (folder / "file").write_text("x")
         raise KeyError
+
+    with pytest.raises(KeyError), scratch_folder() as folder:
+        fail_inside(folder)
     assert not folder.exists()

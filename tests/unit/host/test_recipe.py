@@ -1,0 +1,300 @@
+"""edgepack.toml and the command line become one frozen recipe, or one line that says what is wrong where."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepack.cli.request import Overrides, device_key_from, recipe_from, trust_from
+from edgepack.errors import RecipeError
+from edgepack.recipe import Gate, Recipe, load_recipe, parse_schemes, product_name
+from edgepack_runtime.errors import FileError, FormatError, KeyFileError
+from edgepack_runtime.profile import SCHEMES
+from edgepack_runtime.table import Header, write_signed
+
+MINIMAL = """
+[model]
+path = "models/cat.onnx"
+[data]
+calibration = "c.npz"
+[build]
+profiles = ["raspberry-pi-4"]
+"""
+FULL = """
+[model]
+path = "cat.onnx"
+name = "cats"
+version = "2.0"
+licence = "MIT"
+labels = "labels.txt"
+[data]
+calibration = "c.npz"
+evaluation = "/abs/e.npz"
+[gate]
+metric = "f1"
+max_drop = 0
+output = "scores"
+[build]
+profiles = ["raspberry-pi-4", "raspberry-pi-3"]
+precision = ["float16", "float32"]
+output = "out"
+security_version = 7
+[converter]
+shapes = {x = [1, 3]}
+road = "direct"
+[keys]
+signing = "k/release.key.pem"
+recipients = ["k/a.pub.pem", "k/b.pub.pem"]
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "edgepack.toml"
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        return path
+
+    return write
+
+
+def recipe(**changes: object) -> Recipe:
+    fields = {"model": Path("cat.onnx"), "calibration": Path("c.npz"), "profiles": ("p",), "output": Path("out")}
+    return Recipe(**(fields | changes))
+
+
+def test_paths_in_a_file_are_relative_to_the_file(write, tmp_path):
+    found = load_recipe(write(MINIMAL))
+    assert (found.model, found.calibration) == (tmp_path / "models/cat.onnx", tmp_path / "c.npz")
+
+
+def test_what_a_file_leaves_out_has_its_default(write, tmp_path):
+    found = load_recipe(write(MINIMAL))
+    assert (found.product, found.gate, found.schemes, found.output) == ("cat", Gate(), (), tmp_path / "dist")
+
+
+def test_every_field_of_a_file_is_read(write, tmp_path):
+    assert load_recipe(write(FULL)) == Recipe(
+        model=tmp_path / "cat.onnx",
+        name="cats",
+        version="2.0",
+        licence="MIT",
+        labels=tmp_path / "labels.txt",
+        calibration=tmp_path / "c.npz",
+        evaluation=Path("/abs/e.npz"),
+        gate=Gate(metric="f1", max_drop=0.0, output="scores"),
+        profiles=("raspberry-pi-4", "raspberry-pi-3"),
+        schemes=("float16", "float32"),
+        output=tmp_path / "out",
+        security_version=7,
+        converter='{"road":"direct","shapes":{"x":[1,3]}}',
+        signing_key=tmp_path / "k/release.key.pem",
+        recipients=(tmp_path / "k/a.pub.pem", tmp_path / "k/b.pub.pem"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('path = "cat.onnx"', 'paht = "cat.onnx"', r"edgepack.toml.model.path: missing"),
+        ('licence = "MIT"', 'license = "MIT"', r"model.license: unknown field \(did you mean 'licence'\?\)"),
+        ("max_drop = 0", "max_dorp = 0", r"gate.max_dorp: unknown field \(did you mean 'max_drop'\?\)"),
+        ("[gate]", "[gates]", r"edgepack.toml.gates: unknown field \(did you mean 'gate'\?\)"),
+        ('signing = "', 'signign = "', r"keys.signign: unknown field \(did you mean 'signing'\?\)"),
+        ("max_drop = 0", 'max_drop = "1%"', r"gate.max_drop: expected float, got text"),
+        ("max_drop = 0", "max_drop = nan", r"max_drop nan is no share from 0 to 1"),
+        ("max_drop = 0", "max_drop = 1.5", r"max_drop 1.5 is no share from 0 to 1"),
+        ("max_drop = 0", "max_drop = -0.1", r"max_drop -0.1 is no share"),
+        ('metric = "f1"', 'metric = "acuracy"', r"metric 'acuracy' is not known \(did you mean 'accuracy'\?\)"),
+        ('metric = "f1"', "metric = 1", r"gate.metric: expected text, got int"),
+        ('"raspberry-pi-4", "raspberry-pi-3"', "", r"no device profile is named"),
+        ('"raspberry-pi-3"]', "3]", r"build.profiles\[1\]: expected text, got int"),
+        ('"raspberry-pi-3"', '"raspberry-pi-4"', r"a profile is named twice"),
+        ('"float16"', '"float61"', r"precision 'float61' is not known \(did you mean 'float16'\?\)"),
+        ('"float16"', '"auto"', r"'auto' already means all of them"),
+        ("security_version = 7", "security_version = -1", r"security_version -1 is not from 0"),
+        ("security_version = 7", "security_version = true", r"build.security_version: expected int, got true/false"),
+        ("security_version = 7", "security_version = 9223372036854775808", r"security_version"),
+        ('name = "cats"', 'name = "big cats"', r"'big cats' version '2.0': names are 1 to 31"),
+        ('name = "cats"', 'name = "-cats"', r"'-cats' version"),
+        ('name = "cats"', f'name = "{"c" * 32}"', r"names are 1 to 31"),
+        ('version = "2.0"', 'version = "2/0"', r"version '2/0'"),
+        ('version = "2.0"', "version = 2.0", r"model.version: expected text, got float"),
+        ('road = "direct"', "when = 2024-01-01", r"converter: a converter's options are text, numbers"),
+        ('road = "direct"', "x = inf", r"converter: a converter's options are text, numbers"),
+        ("[model]", "[model", r"edgepack.toml: "),
+        ('name = "cats"', 'name = "\udcff"', r"edgepack.toml: "),
+        ("[model]", "x = " + "[" * 300, r"edgepack.toml: "),
+        ("[model]", "x = 1\nx = 2\n[model]", r"edgepack.toml: "),
+        ("[model]", "d = 2024-02-30\n[model]", r"edgepack.toml: "),
+        ("[model]", "model = 5", r"edgepack.toml"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(write, old, new, complaint):
+    assert FULL.count(old) == 1
+    with pytest.raises(RecipeError, match=complaint):
+        load_recipe(write(FULL.replace(old, new)))
+
+
+def test_a_missing_file_is_refused_with_how_to_write_one(tmp_path):
+    with pytest.raises(RecipeError, match=r"cannot read .*edgepack.toml: No such file") as caught:
+        load_recipe(tmp_path / "edgepack.toml")
+    assert "edgepack init" in caught.value.hint
+
+
+def test_a_huge_file_is_refused(write):
+    with pytest.raises(RecipeError, match=r"longer than|larger than"):
+        load_recipe(write(MINIMAL + "#" * (300 << 10)))
+
+
+@pytest.mark.parametrize(
+    ("stem", "wanted"),
+    [
+        ("cat", "cat"),
+        ("My Model (v2)", "My-Model-v2"),
+        ("_private", "private"),
+        ("...", "model"),
+        ("猫", "model"),
+        ("x" * 40, "x" * 31),
+        ("mobilenet_v1.5", "mobilenet_v1.5"),
+    ],
+)
+def test_a_product_name_is_made_of_the_models(stem, wanted):
+    assert product_name(stem) == wanted
+
+
+def _in_the_table(name: str) -> bool:
+    header = Header(
+        product=name, profile="p", profile_digest=bytes(32), engine="e", engine_version="1", bundle_id=bytes(16),
+        security_version=0, created=0, expires=0,
+    )  # fmt: skip
+    try:
+        write_signed(header, [], b"{}")
+    except FormatError as error:
+        # There is no entry in it, which is checked last.
+        return "product" not in error.message
+    return True
+
+
+@given(st.text(max_size=40))
+def test_every_made_product_name_fits_the_table_and_the_recipe(stem):
+    name = product_name(stem)
+    assert _in_the_table(name)
+    assert recipe(name=name).product == name
+
+
+@given(st.text("aZ0._-/ ", min_size=1, max_size=33))
+def test_the_recipe_takes_the_names_that_the_table_takes(name):
+    try:
+        recipe(name=name)
+    except RecipeError:
+        assert not _in_the_table(name)
+    else:
+        assert _in_the_table(name)
+
+
+def test_a_folder_gives_its_whole_name_to_the_product(tmp_path):
+    (tmp_path / "net.v2").mkdir()
+    assert recipe(model=tmp_path / "net.v2").product == "net.v2"
+
+
+@pytest.mark.parametrize("schemes", [(), ("auto",), SCHEMES, ("float32",)])
+def test_known_schemes_are_taken_in_their_order(schemes):
+    assert parse_schemes(schemes) == schemes
+
+
+# The command line
+
+
+def said(**fields: object) -> Overrides:
+    nothing = {field.name: None for field in dataclasses.fields(Overrides)}
+    nothing |= {"profiles": (), "schemes": (), "recipients": ()}
+    return Overrides(**(nothing | fields))
+
+
+GIVEN = {"model": Path("cat.onnx"), "profiles": ("p",), "calibration": Path("c.npz"), "output": Path("out")}
+
+
+def test_a_command_line_alone_is_a_recipe():
+    assert recipe_from(said(**GIVEN)) == recipe()
+
+
+@pytest.mark.parametrize(
+    ("missing", "option"),
+    [("profiles", "--profile NAME"), ("calibration", "--calibration FILE"), ("output", "-o DIR")],
+)
+def test_what_a_command_line_lacks_is_named(missing, option):
+    given_without = {k: v for k, v in GIVEN.items() if k != missing}
+    with pytest.raises(RecipeError, match=rf"building cat.onnx also needs {option}$"):
+        recipe_from(said(**given_without))
+
+
+def test_no_model_and_no_file_is_refused_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match=r"no model is named, and there is no edgepack.toml") as caught:
+        recipe_from(said())
+    assert "edgepack init" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("profiles", ("jetson-orin-nano",), "profiles"),
+        ("calibration", Path("other.npz"), "calibration"),
+        ("evaluation", Path("other.npz"), "evaluation"),
+        ("schemes", ("auto",), "schemes"),
+        ("signing_key", Path("other.pem"), "signing_key"),
+        ("recipients", (Path("other.pem"),), "recipients"),
+        ("output", Path("other"), "output"),
+        ("name", "other", "name"),
+        ("version", "9", "version"),
+        ("security_version", 0, "security_version"),
+        ("metric", "recall", "gate.metric"),
+        ("max_drop", 0.5, "gate.max_drop"),
+        ("max_drop", 0.0, "gate.max_drop"),
+        ("metric_output", "other", "gate.output"),
+    ],
+)
+def test_an_option_wins_over_the_file_and_changes_nothing_else(write, monkeypatch, option, value, field):
+    monkeypatch.chdir(write(FULL.replace("max_drop = 0", "max_drop = 0.25")).parent)
+    flat = []
+    for found in (recipe_from(said()), recipe_from(said(**{option: value}))):
+        table = dataclasses.asdict(found)
+        flat.append(table | {f"gate.{k}": v for k, v in table.pop("gate").items()})
+    plain, changed = flat
+    assert changed == plain | {field: value}
+    assert plain[field] != value
+
+
+def test_every_option_is_tested_here():
+    (mark,) = [
+        m for m in test_an_option_wins_over_the_file_and_changes_nothing_else.pytestmark if m.name == "parametrize"
+    ]
+    assert {case[0] for case in mark.args[1]} | {"model"} == {field.name for field in dataclasses.fields(Overrides)}
+
+
+def test_an_option_is_checked_like_a_field(write, monkeypatch):
+    monkeypatch.chdir(write(FULL).parent)
+    with pytest.raises(RecipeError, match=r"max_drop 2 is no share"):
+        recipe_from(said(max_drop=2))
+
+
+def test_without_a_trust_option_the_development_key_is_trusted(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEPACK_HOME", str(tmp_path))
+    trusted = trust_from(None)
+    assert trusted.to_json() == json.loads((tmp_path / "development" / "trust.json").read_text())
+
+
+def test_a_missing_trust_file_is_refused(tmp_path):
+    with pytest.raises(FileError, match=r"trust.json: No such file"):
+        trust_from(tmp_path / "trust.json")
+
+
+def test_a_missing_device_key_is_refused(tmp_path):
+    with pytest.raises(KeyFileError, match=r"device.pem: No such file"):
+        device_key_from(tmp_path / "device.pem")
