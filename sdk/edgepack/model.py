@@ -55,8 +55,9 @@ class TFLiteModel:
 class ConversionRequest:
     """What a converter plug-in gets, in its child process.
 
-    `options` is canonical JSON of the plug-in's `Options`. `feeds` holds real samples as the data file has them, [n, ...]
-    by array name; `edgepack.dataset.bind_feeds` checks them against the model's inputs. `scratch` is a private folder.
+    `options` is canonical JSON of the plug-in's `Options`. `feeds` holds real samples as the data file has them,
+    [n, ...] by array name; `edgepack.dataset.bind_feeds` checks them against the model's inputs. `scratch` is a
+    private folder.
     """
 
     source: Path

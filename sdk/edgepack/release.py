@@ -22,7 +22,8 @@ from edgepack_runtime.profile import DeviceProfile
 __all__ = ["Chosen", "Packed", "Work", "pack_chosen"]
 
 _MAX_GOLDEN_SAMPLES = 8
-_MAX_GOLDEN_BYTES = 4 << 20
+# Golden tensors cost storage on every device: at most a quarter of the model, or this much where that is more.
+_MIN_GOLDEN_BYTES = 256 << 10
 # How far a device may be from the golden outputs, as a share of their range: docs/conversion.md, "On the device".
 _GOLDEN_TOLERANCE: Mapping[str, float] = {
     "float32": 1e-4,
@@ -63,10 +64,11 @@ class Packed:
     manifest: Manifest
 
 
-def _golden(samples: Samples, lab: LabResult) -> tuple[GoldenSample, ...]:
-    """Return calibration samples, evenly spaced, with what the accepted candidate gave for them."""
+def _golden(samples: Samples, lab: LabResult, model_bytes: int) -> tuple[GoldenSample, ...]:
+    """Return calibration samples, evenly spaced, with what the accepted candidate gave for them; at least one."""
     size = sum(array[0].nbytes for array in (*samples.feeds.values(), *lab.outputs.values()))
-    count = max(1, min(_MAX_GOLDEN_SAMPLES, samples.calibration, _MAX_GOLDEN_BYTES // max(1, size)))
+    room = max(_MIN_GOLDEN_BYTES, model_bytes // 4)
+    count = max(1, min(_MAX_GOLDEN_SAMPLES, samples.calibration, room // max(1, size)))
     picks = np.unique(np.linspace(0, samples.calibration - 1, count).round().astype(int))
     return tuple(
         GoldenSample(
@@ -122,7 +124,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
     model, lab = candidate.model, candidate.lab
     if model is None or lab is None:
         raise AssertionError("a candidate without refusals has a model that ran")
-    golden = _golden(work.samples, lab)
+    golden = _golden(work.samples, lab, len(model.data))
     tolerance = _GOLDEN_TOLERANCE[candidate.scheme]
     evidence = _replay(item, model, golden, tolerance, work.bench)
     manifest = Manifest(

@@ -311,11 +311,11 @@ def test_the_golden_tolerances_documented_are_those_that_are_signed() -> None:
 
 
 def test_the_golden_samples_documented_are_those_that_are_taken() -> None:
-    from edgepack.release import _MAX_GOLDEN_BYTES, _MAX_GOLDEN_SAMPLES
+    from edgepack.release import _MAX_GOLDEN_SAMPLES, _MIN_GOLDEN_BYTES
 
     text = conversion("## On the device")
-    told = (number(text, "Up to # calibration samples"), number(text, "at most # MiB"))
-    assert told == (_MAX_GOLDEN_SAMPLES, _MAX_GOLDEN_BYTES / 2**20)
+    told = (number(text, "Up to # calibration samples"), number(text, "or # KiB"))
+    assert told == (_MAX_GOLDEN_SAMPLES, _MIN_GOLDEN_BYTES / 2**10)
 
 
 def test_the_parity_documented_is_the_one_demanded() -> None:
