@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgepack.converters import onnx, tflite
+from edgepack.converters._interface import refuse_foreign_operators
 from edgepack.converters._keras_config import refuse_code
 from edgepack.converters._options import check_shape_names, fixed_shape, named_shapes, read_options
 from edgepack.converters._parity import difference, judged_samples
@@ -96,6 +97,31 @@ def test_the_chosen_signature_is_the_one_kept(tmp_path: Path) -> None:
 def test_a_custom_operator_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="the custom operator '"):
         converted(tmp_path, "custom_op.tflite", feeds_for("custom_op.tflite"))
+
+
+def with_operator(name: str) -> bytes:
+    """Return a TFLite file that does nothing but name one operator."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    code = schema.OperatorCodeT()
+    code.builtinCode = getattr(schema.BuiltinOperator, name)
+    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs = 3, [code], [schema.SubGraphT()]
+    builder = flatbuffers.Builder(256)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize("name", ["VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"])
+def test_a_conversion_that_left_weights_in_variables_is_refused(name: str) -> None:
+    with pytest.raises(ConversionError, match=name):
+        refuse_foreign_operators(with_operator(name))
+
+
+def test_a_streaming_tflite_source_may_have_variables() -> None:
+    assert refuse_foreign_operators(with_operator("VAR_HANDLE"), stateful=True) is None
 
 
 def test_samples_of_another_dtype_are_refused(tmp_path: Path) -> None:
