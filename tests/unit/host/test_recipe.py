@@ -213,7 +213,7 @@ def test_known_schemes_are_taken_in_their_order(schemes):
 
 def said(**fields: object) -> Overrides:
     nothing = {field.name: None for field in dataclasses.fields(Overrides)}
-    nothing |= {"profiles": (), "schemes": (), "recipients": ()}
+    nothing |= {"profiles": (), "schemes": (), "recipients": (), "inputs": ()}
     return Overrides(**(nothing | fields))
 
 
@@ -241,6 +241,14 @@ def test_no_model_and_no_file_is_refused_with_the_way_out(tmp_path, monkeypatch)
     assert "edgepack init" in caught.value.hint
 
 
+def flat(found: Recipe) -> dict[str, object]:
+    """Return a recipe's fields, those of its gate and its converter's options by dotted names."""
+    table = dataclasses.asdict(found)
+    gate, converter = table.pop("gate"), json.loads(table.pop("converter"))
+    table |= {f"gate.{k}": v for k, v in gate.items()}
+    return table | {f"converter.{k}": tuple(v) if k == "inputs" else v for k, v in converter.items()}
+
+
 @pytest.mark.parametrize(
     ("option", "value", "field"),
     [
@@ -258,17 +266,15 @@ def test_no_model_and_no_file_is_refused_with_the_way_out(tmp_path, monkeypatch)
         ("max_drop", 0.5, "gate.max_drop"),
         ("max_drop", 0.0, "gate.max_drop"),
         ("metric_output", "other", "gate.output"),
+        ("inputs", ("a", "b"), "converter.inputs"),
+        ("signature_key", "other", "converter.signature_key"),
     ],
 )
 def test_an_option_wins_over_the_file_and_changes_nothing_else(write, monkeypatch, option, value, field):
     monkeypatch.chdir(write(FULL.replace("max_drop = 0", "max_drop = 0.25")).parent)
-    flat = []
-    for found in (recipe_from(said()), recipe_from(said(**{option: value}))):
-        table = dataclasses.asdict(found)
-        flat.append(table | {f"gate.{k}": v for k, v in table.pop("gate").items()})
-    plain, changed = flat
+    plain, changed = (flat(recipe_from(request)) for request in (said(), said(**{option: value})))
     assert changed == plain | {field: value}
-    assert plain[field] != value
+    assert plain.get(field) != value
 
 
 def test_every_option_is_tested_here():

@@ -1,0 +1,140 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgepack_runtime._files import read_capped, write_all_whole, write_whole
+from edgepack_runtime.errors import FileError
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def on_a_full_disk(code: str, folder: Path) -> str:
+    """Run `code` where no file may have more than 100 bytes; return the FileError it ended with."""
+    script = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from edgepack_runtime._files import write_all_whole, write_whole\n"
+        "from edgepack_runtime.errors import FileError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        f"folder = Path({str(folder)!r})\n"
+        f"try:\n    {code}\nexcept FileError as error:\n    print(error)\nelse:\n    sys.exit('it was written')\n"
+    )
+    env = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_file_is_written(tmp_path):
+    write_whole(tmp_path / "a", b"data")
+    assert contents(tmp_path) == {"a": b"data"}
+
+
+def test_a_file_is_replaced(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    write_whole(tmp_path / "a", b"new")
+    assert contents(tmp_path) == {"a": b"new"}
+
+
+def test_a_file_that_must_not_be_replaced_is_kept(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(FileError, match=r"a exists and is not overwritten"):
+        write_whole(tmp_path / "a", b"new", replace=False)
+    assert contents(tmp_path) == {"a": b"old"}
+
+
+def test_a_dangling_link_that_must_not_be_replaced_is_kept(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileError, match=r"exists and is not overwritten"):
+        write_whole(tmp_path / "a", b"new", replace=False)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_a_file_has_the_mode_that_was_asked_for(tmp_path, mode):
+    before = os.umask(0)
+    try:
+        write_whole(tmp_path / "a", b"", mode=mode)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    said = on_a_full_disk("write_whole(folder / 'a', bytes(5000))", tmp_path)
+    assert said == f"cannot write {tmp_path / 'a'}: File too large\n"
+    assert contents(tmp_path) == {"a": b"old"}
+
+
+def test_a_full_disk_at_the_second_of_two_files_leaves_neither(tmp_path):
+    (tmp_path / "b").write_bytes(b"old")
+    said = on_a_full_disk("write_all_whole({folder / 'a': b'fits', folder / 'b': bytes(5000)})", tmp_path)
+    assert "File too large" in said
+    assert contents(tmp_path) == {"b": b"old"}
+
+
+def test_several_files_are_written_into_folders_that_are_made(tmp_path):
+    write_all_whole({tmp_path / "x/y/a": b"1", tmp_path / "b": b"2"})
+    assert contents(tmp_path) == {"x/y/a": b"1", "b": b"2"}
+
+
+def test_no_file_is_written_when_one_is_a_folder(tmp_path):
+    (tmp_path / "b").mkdir()
+    with pytest.raises(FileError, match=r"cannot write .*b: it is a folder"):
+        write_all_whole({tmp_path / "a": b"1", tmp_path / "b": b"2"})
+    assert contents(tmp_path) == {}
+
+
+def test_no_file_is_written_when_a_folder_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(FileError, match=r"cannot write .*file"):
+        write_all_whole({tmp_path / "a": b"1", tmp_path / "file/b": b"2"})
+    assert contents(tmp_path) == {"file": b"mine"}
+
+
+@pytest.mark.parametrize("name", ["missing/a", "file/a", "x" * 300])
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, name):
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(FileError, match=r"cannot write"):
+        write_whole(tmp_path / name, b"data")
+    assert contents(tmp_path) == {"file": b"mine"}
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(FileError, match=r"cannot write .*a: Is a directory"):
+        write_whole(tmp_path / "a", b"data")
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_not_writable_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(FileError, match=r"Permission denied"):
+        write_whole(tmp_path / "a", b"data")
+
+
+def test_a_file_of_exactly_the_cap_is_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"1234")
+    assert read_capped(tmp_path / "a", 4) == b"1234"
+
+
+def test_a_file_longer_than_the_cap_is_refused(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    with pytest.raises(FileError, match=r"a is longer than the 4 bytes such a file may have"):
+        read_capped(tmp_path / "a", 4)
+
+
+def test_an_endless_file_is_refused():
+    with pytest.raises(FileError, match=r"longer than"):
+        read_capped(Path("/dev/zero"), 4)
