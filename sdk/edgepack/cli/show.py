@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConsoleReporter",
+    "console_for",
+    "print_table",
     "show_build",
     "show_bundle",
     "show_error",
@@ -40,7 +42,8 @@ __all__ = [
 _WIDTH = 200
 
 
-def _console(*, stderr: bool) -> Console:
+def console_for(*, stderr: bool) -> Console:
+    """Return the console of a stream; wide where nobody looks at it."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH, highlight=False, soft_wrap=False)
 
@@ -49,7 +52,7 @@ class ConsoleReporter(Reporter):
     """Speaks on standard error; shows what goes on only on a terminal."""
 
     def __init__(self, *, verbose: bool) -> None:
-        self._console = _console(stderr=True)
+        self._console = console_for(stderr=True)
         self._verbose = verbose
         self._said: set[str] = set()
 
@@ -83,17 +86,18 @@ def show_error(error: EdgepackError, *, as_json: bool) -> None:
     if as_json:
         text = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
         print(json.dumps(text | {"refusals": [dataclasses.asdict(row) for row in refusals]}, indent=2))
-    console = _console(stderr=True)
+    console = console_for(stderr=True)
     console.print(f"[red]edgepack: error:[/red] {escape(error.message)}", soft_wrap=True)
     if refusals and not as_json:
         rows = [[r.profile, r.scheme, r.check, r.found, r.wanted, r.remedy] for r in refusals]
-        _print_table(console, ["profile", "precision", "check", "found", "wanted", "what to do"], rows)
+        print_table(console, ["profile", "precision", "check", "found", "wanted", "what to do"], rows)
     if error.hint:
         console.print(f"  hint: {escape(error.hint)}", soft_wrap=True)
 
 
-def _print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of cells under their columns' names."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -121,7 +125,7 @@ def show_build(results: Sequence[BuildResult], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"bundles": [_build_json(result) for result in results]}, indent=2))
         return
-    console = _console(stderr=False)
+    console = console_for(stderr=False)
     rows = []
     for result in results:
         for candidate in result.candidates:
@@ -140,7 +144,7 @@ def show_build(results: Sequence[BuildResult], *, as_json: bool) -> None:
                 ]
             )
     columns = ["profile", "precision", "model", "measured under the exact engine", "peak RAM", "engine", "verdict"]
-    _print_table(console, columns, rows)
+    print_table(console, columns, rows)
     console.print()
     for result in results:
         who = f"{result.recipients} recipient" + ("s" if result.recipients != 1 else "")
@@ -194,7 +198,7 @@ def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) ->
         }
         print(json.dumps(text, indent=2))
         return
-    console = _console(stderr=False)
+    console = console_for(stderr=False)
     created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(header.created))
     rows = [
         ["product", f"{manifest.name} {manifest.version}, security version {header.security_version}"],
@@ -207,9 +211,9 @@ def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) ->
         ["encrypted", f"for {', '.join(key[:16] for key in grants)}" if grants else "no: signed only"],
         *([f"entry {e.name}", f"{e.role.name.lower()}, {_size(e.stored_length)}"] for e in bundle.entries),
     ]
-    _print_table(console, ["", ""], rows)
+    print_table(console, ["", ""], rows)
     console.print()
-    _print_table(console, ["", "evidence", "known by", "found", "wanted"], _evidence_rows(manifest.evidence))
+    print_table(console, ["", "evidence", "known by", "found", "wanted"], _evidence_rows(manifest.evidence))
 
 
 def show_report(report: Report, *, as_json: bool) -> None:
@@ -219,12 +223,12 @@ def show_report(report: Report, *, as_json: bool) -> None:
         text = {"bundle": str(report.path), "profile": report.profile.name, "good": report.good, "checks": checks}
         print(json.dumps(text, indent=2))
     else:
-        _print_table(
-            _console(stderr=False), ["", "check", "known by", "found", "wanted"], _evidence_rows(report.checks)
+        print_table(
+            console_for(stderr=False), ["", "check", "known by", "found", "wanted"], _evidence_rows(report.checks)
         )
     failed = [check for check in report.checks if not check.holds]
     if failed:
-        console = _console(stderr=True)
+        console = console_for(stderr=True)
         first = f"{failed[0].check}: {failed[0].found}"
         console.print(
             f"[red]edgepack: error:[/red] {escape(str(report.path))} must not run on {report.profile.name}: "
@@ -242,7 +246,7 @@ def show_profiles(profiles: Sequence[DeviceProfile], *, as_json: bool) -> None:
         [p.name, p.hardware.arch, f"{p.engine.name} {p.engine.version}", _size(p.budget.ram_bytes), p.description]
         for p in profiles
     ]
-    _print_table(_console(stderr=False), ["name", "arch", "engine", "RAM for a model", "what it is"], rows)
+    print_table(console_for(stderr=False), ["name", "arch", "engine", "RAM for a model", "what it is"], rows)
 
 
 def show_profile(profile: DeviceProfile, *, as_json: bool) -> None:
@@ -250,7 +254,7 @@ def show_profile(profile: DeviceProfile, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(profile.to_json(), indent=2))
         return
-    console = _console(stderr=False)
+    console = console_for(stderr=False)
     console.print(f"[bold]{escape(profile.name)}[/bold]: {escape(profile.description)}", soft_wrap=True)
     sources = dict(profile.sources)
     rows = []
@@ -262,4 +266,4 @@ def show_profile(profile: DeviceProfile, *, as_json: bool) -> None:
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             source = sources.get(path)
             rows.append([path, text, f"{source.kind}: {source.text}" if source else ""])
-    _print_table(console, ["field", "value", "source"], rows)
+    print_table(console, ["field", "value", "source"], rows)
