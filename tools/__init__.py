@@ -1,0 +1,1 @@
+"""Development tools; run them from the root of the repository."""

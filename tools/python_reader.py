@@ -1,0 +1,152 @@
+"""`edgepack_runtime` behind the protocol of the conformance vectors: ``python -m tools.python_reader``.
+
+The library's errors are classes, and carry no step; which step refused is read from the class and the message. The
+vectors hold that table true: they name the step of every refusal.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from typing import BinaryIO
+
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
+
+from edgepack_runtime.container import PREAMBLE_SIZE, Container, Preamble
+from edgepack_runtime.errors import (
+    BundleError,
+    ExpiredError,
+    FormatError,
+    GrantError,
+    IncompatibleError,
+    PayloadError,
+    RollbackError,
+    SchemaError,
+    SignatureError,
+)
+from edgepack_runtime.grants import DeviceKey
+from edgepack_runtime.manifest import Manifest
+from edgepack_runtime.trust import TrustedKeys
+from edgepack_runtime.verify import Policy, VerifiedBundle, verify
+from tools.conformance import Question, ok, refused
+
+__all__ = ["answer", "main"]
+
+# Class, how the message begins or what it holds, outcome, step; the first that fits counts.
+_STEPS: tuple[tuple[type[BundleError], str, str, int], ...] = (
+    (FormatError, "preamble: this is no edgepack bundle", "preamble", 1),
+    (FormatError, f"bytes, wanted {PREAMBLE_SIZE}", "preamble", 1),
+    (FormatError, "preamble:", "preamble", 2),
+    (FormatError, "the file has", "preamble", 3),
+    (FormatError, "signatures:", "format", 4),
+    (FormatError, "grants:", "format", 4),
+    (FormatError, "header:", "format", 7),
+    (FormatError, "bytes, wanted at least 240", "format", 7),
+    (FormatError, "", "format", 8),
+    (SignatureError, "the threshold is", "signature", 5),
+    (SignatureError, "", "signature", 6),
+    (IncompatibleError, "header:", "policy", 7),
+    (IncompatibleError, "entry", "policy", 8),
+    (IncompatibleError, "built for profile", "policy", 9),
+    (RollbackError, "", "policy", 10),
+    (ExpiredError, "", "policy", 11),
+    (GrantError, "does not open", "unwrap", 12),
+    (GrantError, " holds ", "unwrap", 12),
+    (GrantError, "", "no-grant", 12),
+    (PayloadError, "key commitment", "commitment", 15),
+    (PayloadError, "is not the one that was signed", "payload", 14),
+    (PayloadError, "not authentic", "payload", 16),
+    (PayloadError, "", "payload", 13),
+)
+
+
+def answer(question: Question) -> str:
+    """Return the library's verdict on a question, in the words of the protocol."""
+    try:
+        return _open(question)
+    except BundleError as error:
+        for kind, text, outcome, step in _STEPS:
+            if type(error) is kind and text in error.message:
+                return refused(outcome, step)
+        raise
+
+
+@functools.cache
+def _trust(keys: tuple[bytes, ...], threshold: int) -> TrustedKeys:
+    return TrustedKeys.of([load_der_public_key(key) for key in keys], threshold=threshold)  # type: ignore[misc]
+
+
+@functools.cache
+def _device(key: bytes) -> DeviceKey:
+    return load_der_private_key(key, None)  # type: ignore[return-value]
+
+
+def _open(question: Question) -> str:
+    data = question.bundle
+    preamble = Preamble.parse(data[:PREAMBLE_SIZE])
+    container = Container.from_front(data[: preamble.front_length], len(data))
+    try:
+        trust = _trust(question.trust, question.threshold)
+    except SchemaError:
+        # A trust store that can be satisfied by nobody, or by anybody, cannot even be made here.
+        return refused("signature", 5 if question.threshold < 1 else 6)
+    policy = Policy(profile=question.profile, accepted=question.accepted, now=question.now)
+    bundle = verify(container, trust, policy)
+    if question.reads_manifest:
+        try:
+            Manifest.from_bytes(bundle.manifest)
+        except FormatError:
+            return refused("meta", 0)
+    return ok(_entries(bundle, question))
+
+
+def _entries(bundle: VerifiedBundle, question: Question) -> dict[str, str]:
+    """Return the SHA-256 of each entry's plaintext."""
+    device = None if question.device is None else _device(question.device)
+    found = {}
+    with bundle.unlock(device) as unlocked:
+        for entry in bundle.entries:
+            into = bytearray(b"\xaa" * entry.plain_length)
+            try:
+                unlocked.read_entry(entry.name, lambda at, size: question.bundle[at : at + size], memoryview(into))
+            except BundleError:
+                # What a refusal leaves behind is part of the verdict: nothing.
+                if any(into):
+                    raise RuntimeError(f"{entry.name}: refused, but plaintext was left behind") from None
+                raise
+            found[entry.name] = hashlib.sha256(into).hexdigest()
+    return found
+
+
+def _read(stream: BinaryIO) -> Question | None:
+    """Return the next request, None at the end of the input."""
+    lines: dict[str, list[str]] = {}
+    while line := stream.readline():
+        word, _, rest = line.decode("ascii").rstrip("\n").partition(" ")
+        lines.setdefault(word, []).append(rest)
+        if word == "bundle":
+            break
+    else:
+        return None
+    floors = (rest.split(" ") for rest in lines.get("floor", []))
+    return Question(
+        bundle=stream.read(int(lines["bundle"][0])),
+        threshold=int(lines["threshold"][0]),
+        trust=tuple(bytes.fromhex(key) for key in lines.get("trust", [])),
+        profile=lines["profile"][0],
+        accepted={name: int(floor) for name, floor in floors},
+        now=int(lines["now"][0]) if "now" in lines else None,
+        device=bytes.fromhex(lines["device"][0]) if "device" in lines else None,
+        reads_manifest="manifest" in lines,
+    )
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    while question := _read(sys.stdin.buffer):
+        print(answer(question), flush=True)
+
+
+if __name__ == "__main__":
+    main()
