@@ -112,9 +112,7 @@ def read_machine() -> Machine:
         EdgepackError: /proc/cpuinfo or /proc/meminfo cannot be read.
     """
     # Said in words: a profile is signed into bundles, where nobody's home folder belongs.
-    folder, where = (
-        (Path.home(), "the home folder") if Path.home().is_dir() else (Path.cwd(), "the current folder")
-    )
+    folder, where = (Path.home(), "the home folder") if Path.home().is_dir() else (Path.cwd(), "the current folder")
     return Machine(
         machine=platform.machine(),
         pointer_bits=struct.calcsize("P") * 8,
@@ -303,9 +301,7 @@ def _features(cpuinfo: str) -> tuple[str, ...]:
         return ()
     # Where cores differ, a thread may land on any of them.
     common = set(cores[0]).intersection(*cores[1:])
-    return tuple(dict.fromkeys(flag for flag in cores[0] if flag in common and flag.isprintable()))[
-        :_MAX_FLAGS
-    ]
+    return tuple(dict.fromkeys(flag for flag in cores[0] if flag in common and flag.isprintable()))[:_MAX_FLAGS]
 
 
 def _slow_int8(arch: str, engine: str) -> bool:

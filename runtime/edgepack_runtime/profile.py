@@ -292,12 +292,8 @@ def _check_sources(profile: DeviceProfile, fields: Fields) -> None:
 def _check_together(profile: DeviceProfile, fields: Fields) -> None:
     hardware, engine, budget = profile.hardware, profile.engine, profile.budget
     if engine.name == "ai-edge-litert" and hardware.arch == "armv7l":
-        fields.refuse(
-            "engine.name", "there is no ai-edge-litert for armv7l in any version; use tflite-runtime"
-        )
+        fields.refuse("engine.name", "there is no ai-edge-litert for armv7l in any version; use tflite-runtime")
     if engine.num_threads > hardware.cores:
         fields.refuse("engine.num_threads", f"{engine.num_threads} threads on {hardware.cores} cores")
     if budget.ram_bytes > hardware.ram_bytes:
-        fields.refuse(
-            "budget.ram_bytes", f"{budget.ram_bytes} is more than the {hardware.ram_bytes} there are"
-        )
+        fields.refuse("budget.ram_bytes", f"{budget.ram_bytes} is more than the {hardware.ram_bytes} there are")

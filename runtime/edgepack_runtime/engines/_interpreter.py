@@ -45,14 +45,10 @@ def import_interpreter(
     try:
         return version, importlib.import_module(module).Interpreter
     except (ImportError, AttributeError, SystemError) as error:
-        raise EngineError(
-            f"engine {name} {version} cannot be imported: {_reason(error)}", hint=hint
-        ) from None
+        raise EngineError(f"engine {name} {version} cannot be imported: {_reason(error)}", hint=hint) from None
 
 
-def open_model(
-    interpreter: Any, model_path: str, *, num_threads: int, engine: tuple[str, str]
-) -> InterpreterEngine:
+def open_model(interpreter: Any, model_path: str, *, num_threads: int, engine: tuple[str, str]) -> InterpreterEngine:
     """Return the model at `model_path`, loaded and with its tensors allocated.
 
     Raises:
@@ -149,9 +145,7 @@ class InterpreterEngine:
         return self._interpreter
 
     def _resize(self, feeds: Mapping[str, Array]) -> None:
-        changed = [
-            (name, index) for name, index in self._feeds if feeds[name].shape != self._shapes.get(index)
-        ]
+        changed = [(name, index) for name, index in self._feeds if feeds[name].shape != self._shapes.get(index)]
         for name, index in changed:
             if feeds[name].size == 0:
                 raise InputError(f"input {name!r}: shape {list(feeds[name].shape)} holds no element")
@@ -205,9 +199,7 @@ def _in_graph_order(signature: Mapping[str, Any], graph: Sequence[Mapping[str, A
         position.setdefault(int(details["index"]), i)
     for name, details in signature.items():
         if int(details["index"]) not in position:
-            raise EngineError(
-                f"the signature's {name!r} is neither an input nor an output of the model's graph"
-            )
+            raise EngineError(f"the signature's {name!r} is neither an input nor an output of the model's graph")
     return sorted(signature.items(), key=lambda item: position[int(item[1]["index"])])
 
 

@@ -25,9 +25,7 @@ def load(model_path: str, *, num_threads: int) -> Engine:
         EngineError: tflite-runtime is missing or broken, numpy is too new for it, or it refuses the model.
         FileError: `model_path` cannot be read.
     """
-    version, interpreter = import_interpreter(
-        _NAME, "tflite_runtime.interpreter", hint=_HINT, check=_check_numpy
-    )
+    version, interpreter = import_interpreter(_NAME, "tflite_runtime.interpreter", hint=_HINT, check=_check_numpy)
     return open_model(interpreter, model_path, num_threads=num_threads, engine=(_NAME, version))
 
 

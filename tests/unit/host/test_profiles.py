@@ -136,9 +136,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_two_files_of_one_name_are_refused(folder: Path):
     write(folder, PI4, "zz.toml")
-    with pytest.raises(
-        ProfileError, match=r"zz\.toml: the name 'raspberry-pi-4' is taken by raspberry-pi-4\.toml"
-    ):
+    with pytest.raises(ProfileError, match=r"zz\.toml: the name 'raspberry-pi-4' is taken by raspberry-pi-4\.toml"):
         load_profile("raspberry-pi-4")
 
 
@@ -212,9 +210,7 @@ def test_a_damaged_profile_is_read_or_refused_but_never_crashes(tmp_path: Path, 
 WORDS = st.one_of(
     st.booleans().map(lambda b: str(b).lower()),
     st.integers(-(2**70), 2**70).map(str),
-    st.sampled_from(
-        ["nan", "-inf", "1e999", "[]", "{}", "[[]]", '""', '"\\u001b"', "1979-05-27", "00:00:01"]
-    ),
+    st.sampled_from(["nan", "-inf", "1e999", "[]", "{}", "[[]]", '""', '"\\u001b"', "1979-05-27", "00:00:01"]),
 )
 
 
@@ -239,9 +235,7 @@ def test_the_documents_example_is_a_profile(tmp_path: Path):
 
 
 def test_the_documents_table_is_what_is_shipped():
-    rows = re.findall(
-        r"^\| `([\w-]+)` \| (\w+) \| ([\w.-]+ [\d.]+) \| (\d+ [MG]iB) \|", DOCUMENT, re.MULTILINE
-    )
+    rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \| ([\w.-]+ [\d.]+) \| (\d+ [MG]iB) \|", DOCUMENT, re.MULTILINE)
     shipped = []
     for p in list_profiles():
         mib = p.budget.ram_bytes >> 20

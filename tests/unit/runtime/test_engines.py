@@ -59,9 +59,7 @@ def test_listing_the_installed_engines_imports_none_of_them():
         "print([m for m in sys.modules if m.split('.')[0] in ('ai_edge_litert', 'tflite_runtime')])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
-    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert out.stdout.strip() == "[]"
 
 
@@ -141,9 +139,7 @@ def test_an_int8_model_tells_its_quantization_and_runs_on_stored_integers(name: 
     assert got.quantization == QuantizationParameters(scale=(0.0078125,), zero_point=(0,))
     assert given.quantization is not None
     real = np.random.default_rng(3).normal(scale=0.2, size=(1, 8)).astype(np.float32)
-    stored = np.clip(
-        np.round(real / given.quantization.scale[0]) + given.quantization.zero_point[0], -128, 127
-    )
+    stored = np.clip(np.round(real / given.quantization.scale[0]) + given.quantization.zero_point[0], -128, 127)
     found = engine.run({"x": stored.astype(np.int8)})["y"]
     exact = open_model(name, "no_signature.tflite").run({"serving_default_x:0": real})["PartitionedCall:0"]
     assert found.dtype == np.int8

@@ -103,13 +103,9 @@ def test_the_architecture_is_the_one_wheels_are_made_for(name: str, bits: int, a
     assert found.hardware.arch == arch
 
 
-@pytest.mark.parametrize(
-    ("name", "bits"), [("armv6l", 32), ("riscv64", 64), ("i686", 32), ("x86_64", 32), ("", 64)]
-)
+@pytest.mark.parametrize(("name", "bits"), [("armv6l", 32), ("riscv64", 64), ("i686", 32), ("x86_64", 32), ("", 64)])
 def test_an_architecture_without_engine_is_refused(name: str, bits: int):
-    with pytest.raises(
-        EdgepackError, match=f"with a {bits}-bit Python, expected one of aarch64, armv7l, x86_64"
-    ):
+    with pytest.raises(EdgepackError, match=f"with a {bits}-bit Python, expected one of aarch64, armv7l, x86_64"):
         profile_of(machine(machine=name, pointer_bits=bits))
 
 

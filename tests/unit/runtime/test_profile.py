@@ -102,9 +102,7 @@ def test_a_source_for_no_figure_is_refused():
 
 
 def test_a_mistyped_field_is_refused_with_the_near_one():
-    with pytest.raises(
-        SchemaError, match=r"engine\.num_treads: unknown field \(did you mean 'num_threads'\?\)"
-    ):
+    with pytest.raises(SchemaError, match=r"engine\.num_treads: unknown field \(did you mean 'num_threads'\?\)"):
         read(put(4, "engine", "num_treads"))
 
 
