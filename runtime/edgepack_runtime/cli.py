@@ -162,29 +162,42 @@ def _one(array: Array, shape: tuple[int, ...] | None) -> Array:
 
 
 def _load_feeds(path: Path) -> dict[str, Array]:
-    import zipfile
+    import warnings
 
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise InputError(f"{path}: expected an .npz with one array an input")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = np.load(file, allow_pickle=False)
+            feeds = {name: loaded[name] for name in getattr(loaded, "files", ())}
+    except Exception as error:  # noqa: BLE001 - zipfile, its decompressors and numpy raise whatever damage leads to
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise InputError(f"{path}: no readable .npz file ({reason})") from None
+    if not hasattr(loaded, "files"):
+        raise InputError(
+            f"{path}: this is one array, expected an .npz", hint="numpy.savez(FILE, NAME_OF_INPUT=array)"
+        )
+    for name, array in feeds.items():
+        if not isinstance(array, np.ndarray) or array.ndim == 0:
+            raise InputError(f"{path}: {name!r} is no array of samples, expected [n, ...]")
+    return feeds
 
 
 def _save(path: Path, arrays: dict[str, Array]) -> None:
     import io
+    import zipfile
 
     import numpy as np
 
     from edgepack_runtime._files import write_whole
 
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    # Not by numpy.savez: an output may be called as one of its parameters is.
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
     if path.is_dir():
         raise FileError(f"{path} is a folder; name a file to write")
     write_whole(path, buffer.getvalue())
