@@ -1,0 +1,258 @@
+"""`edgepack-device`: the result on standard output, one line of refusal on the other, and the exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import realbundle
+from edgepack_runtime import __version__
+from edgepack_runtime.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Stand in a folder with a device, a good bundle and good inputs."""
+    monkeypatch.chdir(tmp_path)
+    realbundle.write_device(tmp_path)
+    (tmp_path / "m.edgepack").write_bytes(realbundle.bundle())
+    np.savez(tmp_path / "in.npz", **stacked("inputs"))
+    return tmp_path
+
+
+def stacked(side: str) -> dict[str, np.ndarray]:
+    golden = realbundle.model().golden
+    names = getattr(golden[0], side)
+    return {name: np.stack([getattr(sample, side)[name] for sample in golden]) for name in names}
+
+
+@pytest.fixture
+def call(folder, capsys):
+    """Run a command and return its exit code, standard output and standard error."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = main([*words, "--device", "device.json"])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def refusal(answer: tuple[int, str, str]) -> str:
+    """Return the line of a refusal: nothing on standard output, one line and at most a hint on the other."""
+    code, out, err = answer
+    first, *hints = err.splitlines()
+    assert (code, out, [line for line in hints if not line.startswith("  hint: ")]) == (1, "", [])
+    assert first.startswith("edgepack-device: error: ")
+    return first.removeprefix("edgepack-device: error: ")
+
+
+RUN = ("run", "m.edgepack", "--input", "in.npz", "--output", "out.npz")
+
+
+def test_inspect_says_what_a_bundle_is(call):
+    code, out, err = call("inspect", "m.edgepack")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("digits 1.2 for bench-board: float32 model")
+    assert "input  zebra: float32[1, 4]" in out.splitlines()
+
+
+def test_inspect_needs_no_key(call, folder):
+    realbundle.write_device(folder, key=None)
+    assert call("inspect", "m.edgepack")[0] == 0
+
+
+def test_inspect_as_json_holds_the_manifest(call):
+    found = json.loads(call("inspect", "m.edgepack", "--json")[1])
+    assert (found["manifest"]["name"], len(found["signed_by"])) == ("digits", 1)
+
+
+def test_verify_says_what_holds(call):
+    code, out, err = call("verify", "m.edgepack")
+    assert (code, err) == (0, "")
+    assert out == "digits 1.2: signature, profile bench-board and version hold\n"
+
+
+def test_verify_with_a_self_test_runs_the_golden_samples(call):
+    code, out, err = call("verify", "m.edgepack", "--self-test")
+    assert (code, err) == (0, "")
+    assert f"self-test: 3 golden samples on {realbundle.ENGINE}" in out
+
+
+def test_verify_as_json_tells_the_self_test(call):
+    found = json.loads(call("verify", "m.edgepack", "--self-test", "--json")[1])
+    assert (found["verdict"], found["self_test"]["samples"]) == ("good", 3)
+
+
+def test_run_writes_the_outputs_of_every_sample(call, folder):
+    code, out, err = call(*RUN)
+    assert (code, err) == (0, "")
+    assert out.startswith("3 samples run on ")
+    with np.load(folder / "out.npz") as found:
+        for name, wanted in stacked("outputs").items():
+            np.testing.assert_array_equal(found[name], wanted)
+
+
+def test_run_takes_samples_without_the_batch_of_one(call, folder):
+    np.savez(folder / "in.npz", **{name: array[:, 0] for name, array in stacked("inputs").items()})
+    call(*RUN)
+    with np.load(folder / "out.npz") as found:
+        np.testing.assert_array_equal(found["yes"], stacked("outputs")["yes"])
+
+
+def test_run_as_json_tells_how_many(call):
+    assert json.loads(call(*RUN, "--json")[1]) == {"samples": 3, "output": "out.npz"}
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("command", [("inspect", "m.edgepack"), ("verify", "m.edgepack"), RUN])
+def test_every_command_refuses_a_tampered_bundle(call, folder, command):
+    data = bytearray((folder / "m.edgepack").read_bytes())
+    data[60] ^= 1
+    (folder / "m.edgepack").write_bytes(data)
+    assert "the signature by trusted key" in refusal(call(*command))
+    assert not (folder / "out.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"profile": "other"}, "built for profile 'bench-board', this device is 'other'"),
+        ({"accepted": {"digits": 8}}, "security version 7 is lower than 8"),
+        ({"key": None}, "the bundle is encrypted and this device has no key"),
+        ({"trust": "nowhere.json"}, "cannot read nowhere.json: No such file or directory"),
+        ({"nonsense": 1}, "device.json.nonsense: unknown field"),
+    ],
+)
+def test_a_device_that_may_not_run_it_is_told_why(call, folder, changes, complaint):
+    realbundle.write_device(folder, **changes)
+    assert refusal(call(*RUN)).startswith(complaint)
+
+
+def test_a_missing_bundle_is_refused(call):
+    assert refusal(call("inspect", "nothing")) == "cannot open nothing: No such file or directory"
+
+
+def npz(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def saved(save=np.savez, **arrays: object) -> bytes:
+    buffer = io.BytesIO()
+    save(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+GOOD = stacked("inputs")
+SQUEEZED = bytearray(saved(np.savez_compressed, x=np.arange(500)))
+SQUEEZED[150:170] = bytes(20)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "in.npz: no readable .npz file ("),
+        (b"garbage", "in.npz: no readable .npz file ("),
+        (saved(**GOOD)[:-30], "in.npz: no readable .npz file ("),
+        (bytes(SQUEEZED), "in.npz: no readable .npz file ("),
+        (npy(np.zeros((3, 4), np.float32)), "in.npz: this is one array, expected an .npz"),
+        (npy(np.array({}, dtype=object)), "in.npz: no readable .npz file (Object arrays cannot be loaded"),
+        (saved(x=np.array([{}], dtype=object)), "in.npz: no readable .npz file (Object arrays cannot be loaded"),
+        (npz(readme=b"hello"), "in.npz: 'readme' is no array of samples"),
+        (npz(), "in.npz: "),
+        (saved(zebra=np.float32(1), apple=GOOD["apple"]), "in.npz: 'zebra' is no array of samples"),
+        (saved(zebra=GOOD["zebra"][:2], apple=GOOD["apple"]), "in.npz: the arrays need one and the same number of"),
+        (saved(zebra=GOOD["zebra"][:0], apple=GOOD["apple"][:0]), "in.npz: the arrays need one and the same number"),
+        (saved(zebra=GOOD["zebra"]), "inputs named ['zebra'] were given, the model takes ['apple', 'zebra']"),
+        (saved(zebra=GOOD["zebra"], apple=GOOD["zebra"]), "input 'apple': expected shape [1, 2], got [1, 4]"),
+        (saved(**{k: v.astype(int) for k, v in GOOD.items()}), "input 'zebra': expected dtype float32, got int64"),
+        (saved(**GOOD, y=np.arange(3)), "inputs named ['apple', 'y', 'zebra'] were given"),
+    ],
+)
+def test_inputs_that_are_none_are_refused_in_one_line(call, folder, data, complaint):
+    (folder / "in.npz").write_bytes(data)
+    assert refusal(call(*RUN)).startswith(complaint)
+    assert not (folder / "out.npz").exists()
+
+
+def test_missing_inputs_are_refused(call, folder):
+    (folder / "in.npz").unlink()
+    assert refusal(call(*RUN)).startswith("in.npz: no readable .npz file (")
+
+
+@pytest.mark.parametrize(
+    ("output", "complaint"),
+    [("nowhere/out.npz", "cannot write nowhere/out.npz: No such file or directory"), (".", ". is a folder; name")],
+)
+def test_an_output_that_cannot_be_written_is_refused(call, output, complaint):
+    answer = call("run", "m.edgepack", "--input", "in.npz", "--output", output)
+    assert refusal(answer).startswith(complaint)
+
+
+def test_outputs_may_be_called_like_a_parameter_of_numpy(tmp_path):
+    from edgepack_runtime.cli import _save
+
+    _save(tmp_path / "out.npz", {"file": np.ones(2), "allow_pickle": np.zeros(1), "a/b": np.ones(1)})
+    with np.load(tmp_path / "out.npz") as found:
+        assert sorted(found.files) == ["a/b", "allow_pickle", "file"]
+
+
+# Usage
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("nonsense",), ("inspect",), ("inspect", "m.edgepack"), ("run", "m", "--device", "d")]
+)
+def test_wrong_usage_is_exit_code_2(capsys, words):
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    assert caught.value.code == 2
+    assert "usage: edgepack-device" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"edgepack-runtime {__version__}\n")
+
+
+def _spawn(folder: Path, *words: str, **options: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-m", "edgepack_runtime.cli", *words, "--device", "device.json"]
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, **options)
+
+
+def test_the_exit_code_reaches_the_shell(folder):
+    realbundle.write_device(folder, profile="other")
+    process = _spawn(folder, "verify", "m.edgepack", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate()
+    assert (process.returncode, out, err.count("\n")) == (1, "", 2)
+
+
+def test_a_reader_that_went_away_is_no_traceback(folder):
+    read, write = os.pipe()
+    os.close(read)
+    process = _spawn(folder, "inspect", "m.edgepack", stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    _, err = process.communicate()
+    assert (process.returncode, "Traceback" in err) == (1, False)
