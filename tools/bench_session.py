@@ -19,10 +19,11 @@ import numpy as np
 
 from edgepack.keys import make_identity
 from edgepack.pack import GOLDEN_ENTRY, MODEL_ENTRY, Contents, Release, pack
+from edgepack.signers import SignerRequest, open_signer
 from edgepack_runtime.device import Device, load_trust
 from edgepack_runtime.engines import load
 from edgepack_runtime.golden import GoldenSample, pack_golden
-from edgepack_runtime.keyfiles import load_device_key, load_recipient, load_signing_key
+from edgepack_runtime.keyfiles import load_device_key, load_recipient
 from edgepack_runtime.manifest import Golden, Manifest, ModelDescription, Provenance
 from edgepack_runtime.probe import local_profile
 from edgepack_runtime.session import open_bundle
@@ -100,7 +101,7 @@ def make_bundle(model: Path, signing_key: Path, recipient: Path) -> bytes:
         evidence=(),
     )
     release = Release(
-        signing_key=load_signing_key(signing_key),
+        signing_key=open_signer(SignerRequest(uri=str(signing_key))),
         recipients=(load_recipient(recipient),),
         security_version=1,
         created=int(time.time()),

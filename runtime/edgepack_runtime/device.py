@@ -10,7 +10,7 @@ from edgepack_runtime._fields import Fields, parse_json
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.grants import DeviceKey
-from edgepack_runtime.keyfiles import load_device_key, load_verifying_key
+from edgepack_runtime.keyfiles import load_device_key, load_verifying_key, passphrase_in, read_key_file
 from edgepack_runtime.trust import TrustedKeys
 
 __all__ = ["ENGINE_POLICIES", "Device", "load_trust"]
@@ -55,7 +55,8 @@ class Device:
         """Return the device a JSON file describes; relative paths in it are relative to the file.
 
         ``{"profile": "raspberry-pi-4", "trust": "trust.json", "key": "device.key.pem"}``; optional are
-        ``num_threads``, ``engine_policy`` and ``accepted`` (a table of security versions by product).
+        ``num_threads``, ``engine_policy``, ``accepted`` (a table of security versions by product) and
+        ``passphrase_file``, whose first line opens an encrypted key.
 
         Raises:
             FileError: a file cannot be read.
@@ -64,18 +65,25 @@ class Device:
         """
         path = Path(path)
         fields = Fields(parse_json(read_capped(path, _MAX_BYTES), path.name), path.name)
-        key = fields.take("key", str, None)
+        key, secret = fields.take("key", str, None), fields.take("passphrase_file", str, None)
+        if secret is not None and not _is_encrypted(path.parent, key):
+            fields.refuse("passphrase_file", "the key is not encrypted, or there is none")
+        passphrase = None if secret is None else passphrase_in(path.parent / secret)
         accepted = fields.take_table("accepted", {})
         device = cls(
             profile=fields.take("profile", str),
             trust=load_trust(path.parent / fields.take("trust", str)),
-            key=None if key is None else load_device_key(path.parent / key),
+            key=None if key is None else load_device_key(path.parent / key, passphrase),
             num_threads=fields.take("num_threads", int, None),
             accepted={name: accepted.take(name, int) for name in accepted.names()},
             engine_policy=fields.take_choice("engine_policy", ENGINE_POLICIES, "exact"),
         )
         fields.finish()
         return device
+
+
+def _is_encrypted(base: Path, key: str | None) -> bool:
+    return key is not None and b"ENCRYPTED" in read_key_file(base / key)
 
 
 def load_trust(path: Path) -> TrustedKeys:
@@ -90,6 +98,6 @@ def load_trust(path: Path) -> TrustedKeys:
         data = read_capped(path, _MAX_BYTES)
     except FileError as error:
         raise FileError(error.message, hint="name the trust file, or the release key's .pub.pem") from None
-    if data.lstrip().startswith(b"-----BEGIN"):
+    if b"-----BEGIN " in data:
         return TrustedKeys.of([load_verifying_key(path)], threshold=1)
     return TrustedKeys.from_json(data, str(path))

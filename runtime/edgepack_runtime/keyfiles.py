@@ -1,7 +1,14 @@
-"""Read key files: PEM, PKCS#8 for private keys, SubjectPublicKeyInfo for public ones."""
+"""Read key files: PEM, PKCS#8 for private keys, SubjectPublicKeyInfo for public ones.
+
+`edgepack keys generate` writes a label of two lines before the PEM text, which RFC 7468 lets every reader pass over:
+the key's role and its id. The label is a guard against mistakes, no proof: who writes the file writes the label.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -12,60 +19,155 @@ from edgepack_runtime.errors import FileError, KeyFileError
 from edgepack_runtime.grants import DeviceKey, RecipientKey, grant_kind
 from edgepack_runtime.signing import SigningKey, VerifyingKey, algorithm_of
 
-__all__ = ["load_device_key", "load_recipient", "load_signing_key", "load_verifying_key"]
+__all__ = [
+    "RECIPIENT_ROLES",
+    "ROLES",
+    "SIGNING_ROLES",
+    "KeyLabel",
+    "PassphraseSource",
+    "load_device_key",
+    "load_recipient",
+    "load_signing_key",
+    "load_verifying_key",
+    "passphrase_in",
+    "read_key_file",
+    "read_label",
+    "write_label",
+]
+
+SIGNING_ROLES = ("release", "root")
+RECIPIENT_ROLES = ("device", "issuer")
+ROLES = (*SIGNING_ROLES, *RECIPIENT_ROLES)
+# Asked for the passphrase of the named file, and only when that file is encrypted.
+PassphraseSource = Callable[[str], bytes]
 
 _MAX_BYTES = 64 << 10
+_MAX_PASSPHRASE = 1 << 10
+_LABEL = re.compile(rb"^edgepack-(role|key-id): ([a-z0-9]{1,64})\r?$", re.MULTILINE)
 
 
-def _read(path: Path) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLabel:
+    """What a key file says of its key; None where it says nothing."""
+
+    role: str | None
+    key_id: str | None
+
+
+def read_label(pem: bytes) -> KeyLabel:
+    """Return the label before a PEM text."""
+    found = {name.decode(): value.decode() for name, value in _LABEL.findall(pem.partition(b"-----BEGIN")[0])}
+    role = found.get("role")
+    return KeyLabel(role=role if role in ROLES else None, key_id=found.get("key-id"))
+
+
+def write_label(role: str, key_id: bytes) -> bytes:
+    """Return the lines `read_label` reads."""
+    return f"edgepack-role: {role}\nedgepack-key-id: {key_id.hex()}\n".encode()
+
+
+def read_key_file(path: Path) -> bytes:
+    """Return the text of a key file.
+
+    Raises:
+        KeyFileError: it cannot be read, or is too long for a key.
+    """
     try:
         return read_capped(path, _MAX_BYTES)
     except FileError as error:
         raise KeyFileError(error.message, hint="`edgepack keys generate` makes keys") from None
 
 
-def _private(path: Path) -> object:
-    data = _read(path)
+def passphrase_in(path: Path) -> PassphraseSource:
+    """Return a source that reads the passphrase from the first line of a file, when it is needed.
+
+    The source raises `KeyFileError` when the file cannot be read or holds no passphrase.
+    """
+
+    def read(_: str) -> bytes:
+        try:
+            line = read_capped(path, _MAX_PASSPHRASE).partition(b"\n")[0].rstrip(b"\r")
+        except FileError as error:
+            raise KeyFileError(f"passphrase: {error.message}") from None
+        if not line:
+            raise KeyFileError(f"passphrase: the first line of {path} is empty")
+        return line
+
+    return read
+
+
+def _private(path: Path, passphrase: PassphraseSource | None, roles: tuple[str, ...]) -> object:
+    data = read_key_file(path)
+    _check_role(path, data, roles)
     try:
         return load_pem_private_key(data, password=None)
     except TypeError:
-        raise KeyFileError(f"{path}: the private key is protected by a passphrase, and none was given") from None
+        if passphrase is None:
+            raise KeyFileError(
+                f"{path}: the private key is protected by a passphrase, and none was given",
+                hint="--passphrase-file, or passphrase_file in device.json",
+            ) from None
     except (ValueError, UnsupportedAlgorithm):
-        hint = "this is a public key; its private half is needed" if b"PUBLIC KEY" in data else None
-        raise KeyFileError(f"{path}: no PEM private key (PKCS#8)", hint=hint) from None
+        raise _no_private_key(path, data) from None
+    try:
+        return load_pem_private_key(data, password=passphrase(str(path)))
+    except (ValueError, UnsupportedAlgorithm, TypeError):
+        raise KeyFileError(f"{path}: the passphrase does not open this private key") from None
 
 
-def _public(path: Path) -> object:
-    data = _read(path)
+def _no_private_key(path: Path, data: bytes) -> KeyFileError:
+    hint = "this is a public key; its private half is needed" if b"PUBLIC KEY" in data else None
+    return KeyFileError(f"{path}: no PEM private key (PKCS#8)", hint=hint)
+
+
+def _public(path: Path, roles: tuple[str, ...]) -> object:
+    data = read_key_file(path)
     if b"PRIVATE KEY" in data:
         raise KeyFileError(
             f"{path}: this is a private key, a public one is wanted",
             hint="keep it where it is, and name the .pub.pem file beside it",
         )
+    _check_role(path, data, roles)
     try:
         return load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         raise KeyFileError(f"{path}: no PEM public key") from None
 
 
-def load_signing_key(path: Path) -> SigningKey:
+def _check_role(path: Path, data: bytes, roles: tuple[str, ...]) -> None:
+    role = read_label(data).role
+    if role is not None and role not in roles:
+        raise KeyFileError(
+            f"{path}: this is a {role} key, a {' or '.join(roles)} key is wanted",
+            hint="one key has one role; `edgepack keys generate --role` makes another",
+        )
+
+
+def load_signing_key(
+    path: Path, passphrase: PassphraseSource | None = None, *, roles: tuple[str, ...] = ("release",)
+) -> SigningKey:
     """Return the Ed25519 or P-256 private key in a PEM file.
 
+    Args:
+        path: the file.
+        passphrase: asked if the file is encrypted.
+        roles: what the file's label may say; a file without a label may be anything.
+
     Raises:
-        KeyFileError: it cannot be read, or holds another kind of key.
+        KeyFileError: it cannot be read or opened, is labelled otherwise, or holds another kind of key.
     """
-    key = _private(path)
+    key = _private(path, passphrase, roles)
     _checked(path, key)
     return key  # type: ignore[return-value]
 
 
-def load_verifying_key(path: Path) -> VerifyingKey:
-    """Return the Ed25519 or P-256 public key in a PEM file.
+def load_verifying_key(path: Path, *, roles: tuple[str, ...] = ("release",)) -> VerifyingKey:
+    """Return the Ed25519 or P-256 public key in a PEM file; `roles` as for `load_signing_key`.
 
     Raises:
-        KeyFileError: it cannot be read, or holds another kind of key.
+        KeyFileError: it cannot be read, is labelled otherwise, or holds another kind of key.
     """
-    key = _public(path)
+    key = _public(path, roles)
     _checked(path, key)
     return key  # type: ignore[return-value]
 
@@ -77,13 +179,13 @@ def _checked(path: Path, key: object) -> None:
         raise KeyFileError(f"{path}: {error.message}", hint=error.hint) from None
 
 
-def load_device_key(path: Path) -> DeviceKey:
+def load_device_key(path: Path, passphrase: PassphraseSource | None = None) -> DeviceKey:
     """Return the X25519, P-256 or RSA private key in a PEM file that opens grants.
 
     Raises:
-        KeyFileError: it cannot be read, or holds another kind of key.
+        KeyFileError: it cannot be read or opened, is labelled a signing key, or holds another kind of key.
     """
-    key = _private(path)
+    key = _private(path, passphrase, RECIPIENT_ROLES)
     public = getattr(key, "public_key", lambda: None)()
     _check_recipient(path, public)
     return key  # type: ignore[return-value]
@@ -93,9 +195,9 @@ def load_recipient(path: Path) -> RecipientKey:
     """Return the X25519, P-256 or RSA public key in a PEM file that bundles are encrypted to.
 
     Raises:
-        KeyFileError: it cannot be read, or holds another kind of key.
+        KeyFileError: it cannot be read, is labelled a signing key, or holds another kind of key.
     """
-    key = _public(path)
+    key = _public(path, RECIPIENT_ROLES)
     _check_recipient(path, key)
     return key  # type: ignore[return-value]
 

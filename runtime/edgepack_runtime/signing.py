@@ -27,6 +27,7 @@ from edgepack_runtime.errors import KeyFileError, SignatureError
 
 __all__ = [
     "PAYLOAD_TYPE",
+    "TRUST_PAYLOAD_TYPE",
     "AnyPublicKey",
     "SigningKey",
     "VerifyingKey",
@@ -39,14 +40,18 @@ __all__ = [
 ]
 
 PAYLOAD_TYPE = b"application/vnd.edgepack.bundle.v1"
+TRUST_PAYLOAD_TYPE = b"application/vnd.edgepack.trust.v1"
 SigningKey = Ed25519PrivateKey | EllipticCurvePrivateKey
 VerifyingKey = Ed25519PublicKey | EllipticCurvePublicKey
 AnyPublicKey = Ed25519PublicKey | EllipticCurvePublicKey | X25519PublicKey | RSAPublicKey
 
 
-def pae(signed: bytes) -> bytes:
-    """Return the DSSE v1.0.2 pre-authentication encoding of the signed region: what the signature is over."""
-    return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE, len(signed), signed)
+def pae(signed: bytes, payload_type: bytes = PAYLOAD_TYPE) -> bytes:
+    """Return the DSSE v1.0.2 pre-authentication encoding of the signed region: what the signature is over.
+
+    The type is signed too: a signature over a bundle never holds for a trust update, whatever bytes these are.
+    """
+    return b"DSSEv1 %d %b %d %b" % (len(payload_type), payload_type, len(signed), signed)
 
 
 def spki(public_key: AnyPublicKey) -> bytes:
@@ -73,21 +78,25 @@ def algorithm_of(key: object) -> str:
     raise KeyFileError(f"a key of kind {kind} cannot sign bundles", hint="use an ed25519 or a p256 key")
 
 
-def sign(private_key: SigningKey, signed: bytes) -> Signature:
+def sign(private_key: SigningKey, signed: bytes, payload_type: bytes = PAYLOAD_TYPE) -> Signature:
     """Return the signature of a software key over the signed region.
 
     Raises:
         KeyFileError: the key is neither Ed25519 nor P-256.
     """
     algorithm_of(private_key)
-    message = pae(signed)
+    message = pae(signed, payload_type)
     if isinstance(private_key, Ed25519PrivateKey):
         return Signature(key_id=key_id(private_key.public_key()), value=private_key.sign(message))
     return Signature(key_id=key_id(private_key.public_key()), value=private_key.sign(message, ECDSA(SHA256())))
 
 
 def verify_threshold(
-    signed: bytes, signatures: Sequence[Signature], keys: Mapping[bytes, VerifyingKey], threshold: int
+    signed: bytes,
+    signatures: Sequence[Signature],
+    keys: Mapping[bytes, VerifyingKey],
+    threshold: int,
+    payload_type: bytes = PAYLOAD_TYPE,
 ) -> tuple[bytes, ...]:
     """Return the ids of the distinct trusted keys that signed `signed`, at least `threshold` of them (step 6).
 
@@ -96,13 +105,14 @@ def verify_threshold(
         signatures: as found in the file.
         keys: the trusted keys by key id.
         threshold: how many distinct keys must have signed.
+        payload_type: what the region must have been signed as.
 
     Raises:
         SignatureError: too few signed, a trusted key's signature is wrong, or the threshold is below 1.
     """
     if threshold < 1:
         raise SignatureError(f"the threshold is {threshold}: at least one signature must be asked for")
-    message = pae(signed)
+    message = pae(signed, payload_type)
     signers: set[bytes] = set()
     for signature in signatures:
         key = keys.get(signature.key_id)

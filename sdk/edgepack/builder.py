@@ -28,6 +28,7 @@ from edgepack.schemes import scheme_of
 from edgepack.toolchain import HOST, engine_toolchain, ensure, locate
 from edgepack.worker import Workplace, run_task, scratch_folder
 from edgepack_runtime._files import write_all_whole
+from edgepack_runtime.keyfiles import PassphraseSource
 from edgepack_runtime.manifest import AS_IS, Manifest
 from edgepack_runtime.profile import SCHEMES, DeviceProfile
 from edgepack_runtime.tensors import Array
@@ -52,20 +53,27 @@ class BuildResult:
     recipients: int
 
 
-def build(recipe: Recipe, *, offline: bool = False, reporter: Reporter | None = None) -> tuple[BuildResult, ...]:
+def build(
+    recipe: Recipe,
+    *,
+    offline: bool = False,
+    reporter: Reporter | None = None,
+    passphrase: PassphraseSource | None = None,
+) -> tuple[BuildResult, ...]:
     """Return the bundles that were written, one a profile.
 
     Args:
         recipe: what to build.
         offline: refuse rather than install a missing toolchain.
         reporter: told what goes on.
+        passphrase: asked, before anything slow starts, if the signing key is encrypted.
 
     Raises:
         GateError: a profile has no candidate good enough; nothing was written.
         EdgepackError: something given is wrong, or a step failed; nothing was written.
     """
     reporter = reporter or Reporter()
-    inputs = read_inputs(recipe, reporter)
+    inputs = read_inputs(recipe, reporter, passphrase)
     check_output(recipe.output)
     work = _prepare(recipe, inputs, offline, reporter)
     chosen, refusals = _choose(work, reporter)

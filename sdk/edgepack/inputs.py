@@ -14,10 +14,11 @@ from edgepack.pack import Release
 from edgepack.profiles import load_profile
 from edgepack.recipe import Recipe
 from edgepack.reporter import Reporter
+from edgepack.signers import SignerRequest, open_signer
 from edgepack.source import detect
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError
-from edgepack_runtime.keyfiles import load_recipient, load_signing_key
+from edgepack_runtime.keyfiles import PassphraseSource, load_recipient
 from edgepack_runtime.profile import DeviceProfile
 
 __all__ = ["BuildInputs", "check_output", "read_inputs"]
@@ -35,8 +36,13 @@ class BuildInputs:
     release: Release = field(repr=False)
 
 
-def read_inputs(recipe: Recipe, reporter: Reporter) -> BuildInputs:
+def read_inputs(recipe: Recipe, reporter: Reporter, passphrase: PassphraseSource | None = None) -> BuildInputs:
     """Return everything `recipe` names, read and checked.
+
+    Args:
+        recipe: what to build.
+        reporter: told which keys are used when none is named.
+        passphrase: asked if the signing key is encrypted, or its token wants a PIN.
 
     Raises:
         EdgepackError: something is missing, unreadable or does not belong together; the message says which.
@@ -58,7 +64,7 @@ def read_inputs(recipe: Recipe, reporter: Reporter) -> BuildInputs:
         evaluation=evaluation,
         profiles=profiles,
         labels=() if recipe.labels is None else _read_labels(recipe.labels),
-        release=_release(recipe, reporter),
+        release=_release(recipe, reporter, passphrase),
     )
 
 
@@ -70,12 +76,12 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def _release(recipe: Recipe, reporter: Reporter) -> Release:
+def _release(recipe: Recipe, reporter: Reporter, passphrase: PassphraseSource | None) -> Release:
     signing, recipients = recipe.signing_key, recipe.recipients
     if signing is None or not recipients:
         identity = development_identity()
         if signing is None:
-            signing = identity.signing_key
+            signing = str(identity.signing_key)
             reporter.say(
                 f"no --key given: signing with your development key {signing}, which no product should trust"
             )
@@ -83,7 +89,7 @@ def _release(recipe: Recipe, reporter: Reporter) -> Release:
             recipients = (identity.recipient,)
             reporter.say(f"no --recipient given: only your development device key {identity.device_key} can open it")
     return Release(
-        signing_key=load_signing_key(signing),
+        signing_key=open_signer(SignerRequest(uri=signing, passphrase=passphrase)),
         recipients=tuple(load_recipient(path) for path in recipients),
         security_version=recipe.security_version,
         created=int(time.time()),

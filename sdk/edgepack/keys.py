@@ -1,6 +1,7 @@
-"""Make keys, and the development identity that a first build uses when no key is named.
+"""Make, show and export keys, and the development identity that a first build uses when no key is named.
 
-Roles are never mixed: a *release* key signs bundles, a *device* key opens them.
+Roles are never mixed: a *root* key signs trust updates, a *release* key bundles; a *device* key opens bundles, and an
+*issuer* key opens them only to grant them to more devices.
 """
 
 from __future__ import annotations
@@ -9,36 +10,57 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
     generate_private_key,
 )
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from edgepack.errors import RecipeError
+from edgepack.pkcs8 import KeyProtection, private_pem, protection_in
 from edgepack_runtime._fields import canonical_json
 from edgepack_runtime._files import file_error, write_whole
-from edgepack_runtime.errors import FileError
-from edgepack_runtime.keyfiles import load_verifying_key
-from edgepack_runtime.signing import key_id
+from edgepack_runtime.errors import FileError, KeyFileError
+from edgepack_runtime.keyfiles import PassphraseSource, load_verifying_key, read_key_file, read_label, write_label
+from edgepack_runtime.signing import AnyPublicKey, key_id
 from edgepack_runtime.trust import TrustedKeys
 
 __all__ = [
     "ALGORITHMS",
+    "PRIVATE_SUFFIX",
+    "PUBLIC_SUFFIX",
     "Identity",
+    "KeyInfo",
     "KeyPair",
     "development_identity",
     "device_file",
+    "export_public_key",
     "generate_key",
     "identity_in",
     "make_identity",
+    "public_pem",
+    "read_key",
 ]
 
 # The first algorithm of a role is its default.
-ALGORITHMS = {"release": ("ed25519", "p256"), "device": ("x25519", "p256")}
+ALGORITHMS = {
+    "root": ("ed25519", "p256"),
+    "release": ("ed25519", "p256"),
+    "issuer": ("x25519", "p256"),
+    "device": ("x25519", "p256"),
+}
+PRIVATE_SUFFIX, PUBLIC_SUFFIX = ".key.pem", ".pub.pem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +72,21 @@ class KeyPair:
     private: Path
     public: Path
     key_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyInfo:
+    """What a key file holds. `protection` is None for a public key; `public_key` is None while nobody can open it.
+
+    `role` and, of a key that was not opened, `key_id` are what the file's label says; None where it says nothing.
+    """
+
+    path: Path
+    role: str | None
+    algorithm: str | None
+    key_id: str | None
+    protection: KeyProtection | None
+    public_key: AnyPublicKey | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +107,18 @@ def _new_key(algorithm: str) -> Ed25519PrivateKey | X25519PrivateKey | EllipticC
     return generate_private_key(SECP256R1())
 
 
-def generate_key(role: str, algorithm: str | None, stem: Path) -> KeyPair:
+def generate_key(role: str, algorithm: str | None, stem: Path, passphrase: bytes | None = None) -> KeyPair:
     """Return a new key pair, written to STEM.key.pem (0600) and STEM.pub.pem; never overwrites.
 
     Args:
-        role: ``release`` or ``device``.
+        role: one of `ALGORITHMS`.
         algorithm: one of the role's `ALGORITHMS`, or None for its first.
         stem: path without ``.key.pem``; its folder is made when missing.
+        passphrase: encrypts the private key; None leaves it readable for whoever has the file.
 
     Raises:
         RecipeError: the role or its algorithm is unknown.
+        KeyFileError: the passphrase is empty.
         FileError: a file exists or cannot be written.
     """
     if role not in ALGORITHMS:
@@ -94,20 +133,85 @@ def generate_key(role: str, algorithm: str | None, stem: Path) -> KeyPair:
     pair = KeyPair(
         role=role,
         algorithm=algorithm,
-        private=stem.with_name(f"{stem.name}.key.pem"),
-        public=stem.with_name(f"{stem.name}.pub.pem"),
+        private=stem.with_name(stem.name + PRIVATE_SUFFIX),
+        public=stem.with_name(stem.name + PUBLIC_SUFFIX),
         key_id=key_id(public).hex(),
     )
-    private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    public_pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    private = write_label(role, key_id(public)) + private_pem(key, passphrase)
     _make_folder(stem.parent)
     # Looked at before either is written: half a pair is worse than none. The writes refuse a race.
     for path in (pair.private, pair.public):
         if path.exists():
             raise FileError(f"{path} exists and is not overwritten")
-    write_whole(pair.private, private_pem, mode=0o600, replace=False)
-    write_whole(pair.public, public_pem, replace=False)
+    write_whole(pair.private, private, mode=0o600, replace=False)
+    write_whole(pair.public, public_pem(public, role), replace=False)
     return pair
+
+
+def public_pem(public_key: AnyPublicKey, role: str | None) -> bytes:
+    """Return a public key as PEM, labelled if its role is known."""
+    label = b"" if role is None else write_label(role, key_id(public_key))
+    return label + public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def export_public_key(path: Path, passphrase: PassphraseSource | None = None) -> bytes:
+    """Return the public half of the private key in a file, as PEM with the same label.
+
+    Raises:
+        KeyFileError: it cannot be read or opened, or is no private key.
+    """
+    key = read_key(path, passphrase)
+    if key.protection is None:
+        raise KeyFileError(f"{path}: this is a public key already")
+    if key.public_key is None:
+        raise KeyFileError(f"{path}: the private key is protected by a passphrase, and none was given")
+    return public_pem(key.public_key, key.role)
+
+
+def read_key(path: Path, passphrase: PassphraseSource | None = None) -> KeyInfo:
+    """Return what a private or public key file holds; an encrypted one is opened only if a passphrase can be had.
+
+    Raises:
+        KeyFileError: it cannot be read or opened, or is no key of a kind edgepack uses.
+    """
+    pem = read_key_file(path)
+    label, protection = read_label(pem), protection_in(pem)
+    public_key: object = None
+    try:
+        if protection is None:
+            public_key = load_pem_public_key(pem)
+        elif protection.kdf == "none" or passphrase is not None:
+            secret = None if protection.kdf == "none" or passphrase is None else passphrase(str(path))
+            public_key = load_pem_private_key(pem, secret).public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        why = "no PEM key" if protection is None or protection.kdf == "none" else "the passphrase does not open it"
+        raise KeyFileError(f"{path}: {why}") from None
+    if public_key is None:
+        return KeyInfo(
+            path=path, role=label.role, algorithm=None, key_id=label.key_id, protection=protection, public_key=None
+        )
+    algorithm = _algorithm(path, public_key)
+    found: AnyPublicKey = public_key  # type: ignore[assignment]  # _algorithm narrowed it
+    return KeyInfo(
+        path=path,
+        role=label.role,
+        algorithm=algorithm,
+        key_id=key_id(found).hex(),
+        protection=protection,
+        public_key=found,
+    )
+
+
+def _algorithm(path: Path, key: object) -> str:
+    if isinstance(key, Ed25519PublicKey):
+        return "ed25519"
+    if isinstance(key, X25519PublicKey):
+        return "x25519"
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        return "p256"
+    if isinstance(key, RSAPublicKey):
+        return f"rsa{key.key_size}"
+    raise KeyFileError(f"{path}: a {type(key).__name__} is of no use here", hint="ed25519, x25519, p256 or RSA-3072")
 
 
 def _make_folder(folder: Path) -> None:

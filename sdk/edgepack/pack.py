@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from edgepack.signers import Signer
 from edgepack_runtime.container import assemble_front
 from edgepack_runtime.encryption import CONTENT_KEY_SIZE, PayloadSuite, encrypt_entry, entry_context, wipe
 from edgepack_runtime.grants import RecipientKey, seal
 from edgepack_runtime.manifest import Manifest
-from edgepack_runtime.signing import SigningKey, key_id, sign
+from edgepack_runtime.signing import key_id
 from edgepack_runtime.table import EntryRole, Header, StoredEntry, write_signed
 
 __all__ = ["GOLDEN_ENTRY", "MODEL_ENTRY", "Contents", "Release", "pack"]
@@ -35,7 +36,7 @@ class Release:
     An empty `recipients` makes a bundle that is signed and not encrypted.
     """
 
-    signing_key: SigningKey = field(repr=False)
+    signing_key: Signer = field(repr=False)
     recipients: tuple[RecipientKey, ...]
     security_version: int
     created: int
@@ -46,7 +47,7 @@ def pack(contents: Contents, manifest: Manifest, release: Release) -> bytes:
     """Return the bundle file: front (preamble, signed region, signature, grants) and payload.
 
     Raises:
-        KeyFileError: a key is of the wrong kind.
+        KeyFileError: a key is of the wrong kind, or the token that holds it refuses.
     """
     suite = PayloadSuite.COBBLESTONE_256 if release.recipients else PayloadSuite.PLAIN
     header = Header(
@@ -73,7 +74,7 @@ def pack(contents: Contents, manifest: Manifest, release: Release) -> bytes:
     finally:
         wipe(content_key)
     payload_length = sum(len(entry.stored) for entry in stored)
-    front = assemble_front(signed, [sign(release.signing_key, signed)], grants, payload_length)
+    front = assemble_front(signed, [release.signing_key.sign(signed)], grants, payload_length)
     return b"".join([front, *(entry.stored for entry in stored)])
 
 

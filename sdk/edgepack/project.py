@@ -44,6 +44,7 @@ security_version = 1             # raise it when devices must not go back to an 
 
 [keys]
 # Development keys, made by `edgepack init`. Make release keys with `edgepack keys generate --role release`.
+# A key in a token is named by its URI: "pkcs11:token=...;object=...".
 signing = "keys/release.key.pem"
 recipients = ["keys/device.pub.pem"]
 """

@@ -14,6 +14,7 @@ from pathlib import Path
 from edgepack._toml import MAX_TOML_BYTES, parse_toml
 from edgepack.errors import RecipeError
 from edgepack.evaluate import METRICS
+from edgepack.signers import is_key_uri
 from edgepack_runtime._fields import Fields, canonical_json
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError, SchemaError
@@ -45,6 +46,7 @@ class Recipe:
 
     `schemes` are quantization schemes to try in this order, the first good one is shipped; empty means the profile's
     preferred one, and ``("auto",)`` every one the profile supports. `converter` is JSON of the converter's options.
+    `signing_key` is the path of a PEM file or a key URI.
 
     Raises:
         RecipeError: a name or figure is wrong; the message says which are possible.
@@ -63,7 +65,7 @@ class Recipe:
     schemes: tuple[str, ...] = ()
     converter: str = "{}"
     security_version: int = 1
-    signing_key: Path | None = None
+    signing_key: str | None = None
     recipients: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
@@ -165,7 +167,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
             max_drop=gate.take("max_drop", float, 0.01),
             output=gate.take("output", str, None),
         ),
-        signing_key=_optional(base, keys.take("signing", str, None)),
+        signing_key=_signing_key(base, keys.take("signing", str, None)),
         recipients=tuple(base / item for item in keys.take_strings("recipients", ())),
     )
     for table in (model, data, build, gate, keys, fields):
@@ -175,3 +177,15 @@ def _read(fields: Fields, base: Path) -> Recipe:
 
 def _optional(base: Path, name: str | None) -> Path | None:
     return None if name is None else base / name
+
+
+def _signing_key(base: Path, uri: str | None) -> str | None:
+    if uri is None or is_key_uri(uri):
+        # A project file may come from a stranger, and a token's module is a program.
+        if uri is not None and "module-path=" in uri:
+            raise RecipeError(
+                f"{FILE_NAME}: keys.signing must not name a module-path: it would be loaded as a program",
+                hint="name the module in the environment variable PKCS11_MODULE, or the whole URI with --key",
+            )
+        return uri
+    return str(base / uri)

@@ -20,9 +20,11 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
 )
 # The host stands on the whole device package.
 HOST_TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"", "_magic", "errors", "reporter"}),
-    frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "toolchain"}),
-    frozenset({"_flatbuffer_edit", "_oprules", "profiles", "recipe", "schemes", "source", "worker"}),
+    frozenset({"", "_magic", "errors", "pkcs8", "reporter", "signers"}),
+    frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
+    | {"signers.file", "toolchain"},
+    frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
+    | {"signers.pkcs11", "worker"},
     frozenset({"_child", "inputs", "lab", "opversions", "project"}),
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"}),
     frozenset(
@@ -36,7 +38,8 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         | {"release", "validation"}
     ),
     frozenset({"builder"}),
-    frozenset({"cli.request", "cli.show"}),
+    frozenset({"cli.options", "cli.request", "cli.show"}),
+    frozenset({"cli.show_keys"}),
     frozenset({"cli.commands_keys", "cli.commands_profiles", "cli.commands_toolchain"}),
     frozenset({"cli.app"}),
     frozenset({"cli"}),
@@ -45,7 +48,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
 TIERS: Mapping[str, tuple[frozenset[str], ...]] = {DEVICE: DEVICE_TIERS, HOST: HOST_TIERS}
 
 # Packages whose public modules are plug-ins: found by name at run time, known to nobody.
-PLUGIN_PACKAGES = (f"{DEVICE}.engines", f"{HOST}.converters", f"{HOST}.passes")
+PLUGIN_PACKAGES = (f"{DEVICE}.engines", f"{HOST}.converters", f"{HOST}.passes", f"{HOST}.signers")
 
 # What may be imported at the top of a module, beside the standard library and our own packages.
 LIGHT = {DEVICE: {"numpy", "cryptography"}, HOST: {"numpy", "cryptography"}}

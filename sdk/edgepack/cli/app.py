@@ -11,6 +11,7 @@ from edgepack import __version__
 from edgepack.cli.commands_keys import keys
 from edgepack.cli.commands_profiles import profiles
 from edgepack.cli.commands_toolchain import toolchain
+from edgepack.cli.options import AsJson, PassphraseDescriptor, PassphraseFile, Trust
 
 __all__ = ["app"]
 
@@ -27,13 +28,8 @@ app.add_typer(keys, name="keys")
 app.add_typer(profiles, name="profiles")
 app.add_typer(toolchain, name="toolchain")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Refuse to install a missing toolchain.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show what child processes print.")]
-Trust = Annotated[
-    Path | None,
-    typer.Option("--trust", help="Trust file, or a release key's .pub.pem. Default: your development key."),
-]
 
 
 def _show_version(wanted: bool) -> None:
@@ -91,7 +87,9 @@ def build(
             "or auto. Default: the profile's preferred one."
         ),
     ] = None,
-    key: Annotated[Path | None, typer.Option(help="Release key (private PEM) that signs.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Release key that signs: a private PEM file, or a pkcs11: URI.")
+    ] = None,
     recipient: Annotated[
         list[Path] | None, typer.Option(help="Device key (public PEM) that may open it; repeatable.")
     ] = None,
@@ -106,6 +104,8 @@ def build(
         typer.Option("--input", help="Shape of an input the source leaves open, e.g. audio:1,16000; repeatable."),
     ] = None,
     signature_key: Annotated[str | None, typer.Option(help="Which signature of a SavedModel to convert.")] = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseDescriptor = None,
     offline: Offline = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -118,7 +118,9 @@ def build(
     from edgepack.builder import build as run_build
     from edgepack.cli.request import Overrides, recipe_from
     from edgepack.cli.show import ConsoleReporter, show_build
+    from edgepack.passphrase import passphrase_from
 
+    passphrase = passphrase_from(passphrase_file, passphrase_fd)
     recipe = recipe_from(
         Overrides(
             model=model,
@@ -139,7 +141,8 @@ def build(
             signature_key=signature_key,
         )
     )
-    show_build(run_build(recipe, offline=offline, reporter=ConsoleReporter(verbose=verbose)), as_json=as_json)
+    reporter = ConsoleReporter(verbose=verbose)
+    show_build(run_build(recipe, offline=offline, reporter=reporter, passphrase=passphrase), as_json=as_json)
 
 
 @app.command()
@@ -166,6 +169,8 @@ def validate(
     key: Annotated[
         Path | None, typer.Option(help="Device key (private PEM) that opens it. Default: your development key.")
     ] = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseDescriptor = None,
     offline: Offline = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -177,6 +182,7 @@ def validate(
     """
     from edgepack.cli.request import device_key_from, trust_from
     from edgepack.cli.show import ConsoleReporter, show_report
+    from edgepack.passphrase import passphrase_from
     from edgepack.profiles import load_profile
     from edgepack.toolchain import engine_toolchain, ensure
     from edgepack.validation import validate as run_validate
@@ -184,7 +190,8 @@ def validate(
 
     reporter = ConsoleReporter(verbose=verbose)
     wanted = load_profile(profile)
-    trusted, device_key = trust_from(trust), device_key_from(key)
+    device_key = device_key_from(key, passphrase_from(passphrase_file, passphrase_fd))
+    trusted = trust_from(trust)
     toolchain = engine_toolchain(wanted.engine.name, wanted.engine.version)
     engine = Workplace(
         python=ensure(toolchain, offline=offline, say=reporter.say), log=reporter.log, say=reporter.say

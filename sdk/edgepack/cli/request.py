@@ -8,14 +8,15 @@ from pathlib import Path
 
 from edgepack.errors import RecipeError
 from edgepack.keys import Identity, development_identity, identity_in
+from edgepack.passphrase import ask_terminal_twice, passphrase_from
 from edgepack.recipe import FILE_NAME, Gate, Recipe, load_recipe
 from edgepack_runtime._fields import canonical_json, parse_json
 from edgepack_runtime.device import load_trust
 from edgepack_runtime.grants import DeviceKey
-from edgepack_runtime.keyfiles import load_device_key
+from edgepack_runtime.keyfiles import PassphraseSource, load_device_key
 from edgepack_runtime.trust import TrustedKeys
 
-__all__ = ["Overrides", "device_key_from", "recipe_from", "trust_from"]
+__all__ = ["Overrides", "device_key_from", "new_passphrase", "recipe_from", "trust_from"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Overrides:
     max_drop: float | None
     metric_output: str | None
     schemes: tuple[str, ...]
-    signing_key: Path | None
+    signing_key: str | None
     recipients: tuple[Path, ...]
     output: Path | None
     name: str | None
@@ -96,14 +97,14 @@ def trust_from(path: Path | None) -> TrustedKeys:
     return load_trust(path if path is not None else _identity().trust)
 
 
-def device_key_from(path: Path | None) -> DeviceKey:
+def device_key_from(path: Path | None, passphrase: PassphraseSource | None) -> DeviceKey:
     """Return the device key in `path`, else that of this folder's project, else the development identity's.
 
     Raises:
         FileError: the development identity cannot be made.
-        KeyFileError: it cannot be read or holds another kind of key.
+        KeyFileError: it cannot be read or opened, or holds another kind of key.
     """
-    return load_device_key(path if path is not None else _identity().device_key)
+    return load_device_key(path if path is not None else _identity().device_key, passphrase)
 
 
 def _identity() -> Identity:
@@ -111,3 +112,28 @@ def _identity() -> Identity:
     if Path(FILE_NAME).exists() and project.trust.exists():
         return project
     return development_identity()
+
+
+def new_passphrase(
+    role: str, out: Path, source: tuple[Path | None, int | None], *, no_passphrase: bool
+) -> bytes | None:
+    """Return the passphrase for a new key, or None for a key that stays unencrypted.
+
+    Args:
+        role: of the key; a device key is needed when nobody is there, so it has a passphrase only if one is named.
+        out: names the key when asking.
+        source: the file or the descriptor that was named.
+        no_passphrase: whether the user said so.
+
+    Raises:
+        RecipeError: a passphrase was named and refused at once.
+        KeyFileError: it cannot be read, or there is no terminal to ask on.
+    """
+    named = source != (None, None)
+    if no_passphrase and named:
+        raise RecipeError("--no-passphrase and a passphrase exclude each other")
+    if named:
+        return passphrase_from(*source)(str(out))
+    if no_passphrase or role == "device":
+        return None
+    return ask_terminal_twice(f"{out} ({role} key)")

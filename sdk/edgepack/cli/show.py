@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,8 @@ _WIDTH = 200
 def console_for(*, stderr: bool) -> Console:
     """Return the console of a stream; wide where nobody looks at it."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH, highlight=False, soft_wrap=False)
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
 
 
 class ConsoleReporter(Reporter):

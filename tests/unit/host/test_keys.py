@@ -87,10 +87,10 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("load", "which", "complaint"),
     [
-        (load_signing_key, "device.key.pem", r"device.key.pem: a key of kind X25519PrivateKey cannot sign"),
-        (load_verifying_key, "device.pub.pem", r"device.pub.pem: a key of kind X25519PublicKey cannot sign"),
-        (load_device_key, "release.key.pem", r"release.key.pem: a key of kind Ed25519PublicKey cannot receive"),
-        (load_recipient, "release.pub.pem", r"release.pub.pem: a key of kind Ed25519PublicKey cannot receive"),
+        (load_signing_key, "device.key.pem", r"device.key.pem: this is a device key, a release key is wanted"),
+        (load_verifying_key, "device.pub.pem", r"device.pub.pem: this is a device key, a release key is wanted"),
+        (load_device_key, "release.key.pem", r"release.key.pem: this is a release key, a device or issuer key is"),
+        (load_recipient, "release.pub.pem", r"release.pub.pem: this is a release key, a device or issuer key is"),
         (load_signing_key, "release.pub.pem", r"release.pub.pem: no PEM private key"),
         (load_verifying_key, "release.key.pem", r"release.key.pem: this is a private key, a public one is wanted"),
         (load_recipient, "device.key.pem", r"device.key.pem: this is a private key"),

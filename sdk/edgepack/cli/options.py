@@ -1,0 +1,25 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["AsJson", "PassphraseDescriptor", "PassphraseFile", "Trust"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file", help="File whose first line is the passphrase. Default: asked on the terminal."
+    ),
+]
+PassphraseDescriptor = Annotated[
+    int | None, typer.Option("--passphrase-fd", help="Open file descriptor to read the passphrase from.")
+]
+Trust = Annotated[
+    Path | None,
+    typer.Option("--trust", help="Trust file, or a release key's .pub.pem. Default: your development key."),
+]
