@@ -27,13 +27,12 @@ def say(text: str) -> None:
     print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n== {text}", flush=True)
 
 
-def run(command: list[str], **environment: str) -> None:
+def run(command: list[str]) -> None:
     """Show and run a command; stop the demo where it fails."""
-    shown = [
-        str(Path(part).relative_to(Path.cwd())) if part.startswith(str(Path.cwd())) else part for part in command
-    ]
-    print("$ " + " ".join(shown), flush=True)
-    done = subprocess.run(command, env=os.environ | environment, check=False)
+    # Short paths, as a user would type them; the demo runs at the root of the checkout.
+    command = [part.removeprefix(f"{Path.cwd()}/") for part in command]
+    print("$ " + " ".join(command), flush=True)
+    done = subprocess.run(command, check=False)
     if done.returncode != 0:
         sys.exit(done.returncode)
 
@@ -68,6 +67,7 @@ def main() -> int:
     folder.mkdir(parents=True)
     edgepack = str(Path(sys.executable).with_name("edgepack"))
     os.environ["EDGEPACK_HOME"] = str(folder / "identity")
+    os.environ.setdefault("COLUMNS", "118")
 
     say("1. A trained model and real data")
     prepare(folder)
@@ -124,7 +124,7 @@ def main() -> int:
         print("the device does not compute what was measured at build")
         return 1
     print(
-        f"bundles: {folder / 'dist'}\n"
+        f"bundles: {bundles[PROFILES[0]].parent.relative_to(Path.cwd())}\n"
         "next: `edgepack init` in a folder of your own, then `edgepack build`; README.md, docs/recipe.md,\n"
         "docs/profiles.md for your board, docs/bundle-format.md for what is in the file"
     )

@@ -41,7 +41,7 @@ def run(python: Path, pytest_alone: Path, *arguments: str) -> subprocess.Complet
 @pytest.mark.parametrize(("engine", "version"), ENGINES)
 def test_the_device_tests_pass_in_the_engines_own_environment(pytest_alone, engine, version):
     python = ensure(engine_toolchain(engine, version), offline=False, say=print)
-    done = run(python, pytest_alone, "-m", "pytest", "-q", "-p", "no:cacheprovider", *DEVICE_TESTS)
+    done = run(python, pytest_alone, "-m", "pytest", "-p", "no:cacheprovider", *DEVICE_TESTS)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
 
