@@ -113,6 +113,6 @@ def _relative_error(wanted: Array, found: Array) -> float:
     finite = ~infinite
     if not finite.any():
         return 0.0
-    error = float(np.abs(wanted - found)[finite].max())
+    error = float(np.abs(wanted[finite] - found[finite]).max())
     spread = float(wanted[finite].max() - wanted[finite].min())
     return error / spread if spread > 0 else error
