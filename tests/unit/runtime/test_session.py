@@ -298,11 +298,9 @@ def test_an_engine_that_is_not_installed_is_refused_with_how_to_install_it(write
 
 def test_wrong_golden_outputs_fail_the_self_test(write):
     path = write(realbundle.bundle(golden=wrong_golden()))
-    with open_bundle(path, device=realbundle.device()) as session:
-        with pytest.raises(
-            SelfTestError, match=r"output 'maybe' differs from the golden outputs by .*% of its range"
-        ):
-            session.self_test()
+    complaint = r"output 'maybe' differs from the golden outputs by .*% of its range"
+    with open_bundle(path, device=realbundle.device()) as session, pytest.raises(SelfTestError, match=complaint):
+        session.self_test()
 
 
 def test_a_wide_signed_tolerance_lets_them_pass(write):
