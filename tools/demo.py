@@ -29,9 +29,8 @@ def say(text: str) -> None:
 
 def run(command: list[str]) -> None:
     """Show and run a command; stop the demo where it fails."""
-    # Short paths, as a user would type them; the demo runs at the root of the checkout.
-    command = [part.removeprefix(f"{Path.cwd()}/") for part in command]
-    print("$ " + " ".join(command), flush=True)
+    # Shown with short paths, as a user would type them at the root of the checkout.
+    print("$ " + " ".join(part.replace(f"{Path.cwd()}/", "./") for part in command), flush=True)
     done = subprocess.run(command, check=False)
     if done.returncode != 0:
         sys.exit(done.returncode)
@@ -66,6 +65,8 @@ def main() -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     edgepack = str(Path(sys.executable).with_name("edgepack"))
+    # Relative, so that what edgepack prints is short as well.
+    folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     os.environ["EDGEPACK_HOME"] = str(folder / "identity")
     os.environ.setdefault("COLUMNS", "118")
 
@@ -97,14 +98,13 @@ def main() -> int:
         engine = manifest["profile"]["engine"]
         lock = ROOT / "sdk" / "edgepack" / "toolchains" / f"engine-{engine['name']}-{engine['version']}.txt"
         python = make_device(folder / f"device-{name}", wheel, lock)
-        identity = folder / "identity" / "development"
         device = folder / f"device-{name}.json"
         device.write_text(
             json.dumps(
                 {
                     "profile": name,
-                    "trust": str(identity / "trust.json"),
-                    "key": str(identity / "device.key.pem"),
+                    "trust": "identity/development/trust.json",
+                    "key": "identity/development/device.key.pem",
                 }
             )
         )
@@ -124,7 +124,7 @@ def main() -> int:
         print("the device does not compute what was measured at build")
         return 1
     print(
-        f"bundles: {bundles[PROFILES[0]].parent.relative_to(Path.cwd())}\n"
+        f"bundles: {folder / 'dist'}\n"
         "next: `edgepack init` in a folder of your own, then `edgepack build`; README.md, docs/recipe.md,\n"
         "docs/profiles.md for your board, docs/bundle-format.md for what is in the file"
     )
