@@ -124,14 +124,19 @@ class Reader:
             raise RuntimeError(f"the reader ended with code {self._process.wait()} and no answer")
         return line.decode("ascii").strip()
 
-    def close(self) -> int:
-        """End the reader by the end of its input; return its exit code."""
+    def close(self) -> None:
+        """End the reader by the end of its input.
+
+        Raises:
+            RuntimeError: it did not end well: a checker of memory speaks by the exit code.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
         code = self._process.wait(timeout=60)
         self._process.stdout.close()
-        return code
+        if code != 0:
+            raise RuntimeError(f"the reader ended with code {code}")
 
     def __enter__(self) -> Reader:
         return self

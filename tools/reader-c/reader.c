@@ -475,6 +475,31 @@ static size_t from_hex(char *text)
     return size;
 }
 
+/* Keys by the line that named them: libcrypto takes milliseconds to decode one, and requests repeat them. */
+static struct { char *line; EVP_PKEY *key; } known[MAX_KEYS];
+static size_t known_next;
+
+static EVP_PKEY *key_of(const char *line)
+{
+    for (size_t i = 0; i < MAX_KEYS; i++)
+        if (known[i].line && strcmp(known[i].line, line) == 0 && EVP_PKEY_up_ref(known[i].key))
+            return known[i].key;
+    char *copy = need(strdup(line)), *hex = need(strdup(strchr(line, ' ') + 1));
+    long size = (long)from_hex(hex);
+    const uint8_t *der = (const uint8_t *)hex;
+    EVP_PKEY *key = *line == 't' ? d2i_PUBKEY(NULL, &der, size) : d2i_AutoPrivateKey(NULL, &der, size);
+    if (key == NULL || (*line == 'd' && grant_kind(key) == 0) || !EVP_PKEY_up_ref(key))
+        die("key");
+    OPENSSL_cleanse(hex, (size_t)size);
+    free(hex);
+    free(known[known_next].line);
+    EVP_PKEY_free(known[known_next].key);
+    known[known_next].line = copy;
+    known[known_next].key = key;
+    known_next = (known_next + 1) % MAX_KEYS;
+    return key;
+}
+
 static void set_name(char field[NAME], const char *name)
 {
     if (strlen(name) >= NAME)
@@ -488,19 +513,17 @@ static void set_line(struct question *question, char *line)
     char *rest = strchr(line, ' ');
     if (rest == NULL)
         die(line);
+    if (strncmp(line, "trust ", 6) == 0 && question->trusted < MAX_KEYS) {
+        question->trust[question->trusted++] = key_of(line);
+        return;
+    }
+    if (strncmp(line, "device ", 7) == 0 && question->device == NULL) {
+        question->device = key_of(line);
+        return;
+    }
     *rest++ = 0;
     if (strcmp(line, "threshold") == 0) {
         question->threshold = strtoll(rest, NULL, 10);
-    } else if (strcmp(line, "trust") == 0 && question->trusted < MAX_KEYS) {
-        size_t size = from_hex(rest);
-        const uint8_t *der = (const uint8_t *)rest;
-        if (!(question->trust[question->trusted++] = d2i_PUBKEY(NULL, &der, (long)size)))
-            die("trust");
-    } else if (strcmp(line, "device") == 0 && question->device == NULL) {
-        size_t size = from_hex(rest);
-        const uint8_t *der = (const uint8_t *)rest;
-        if (!(question->device = d2i_AutoPrivateKey(NULL, &der, (long)size)) || grant_kind(question->device) == 0)
-            die("device");
     } else if (strcmp(line, "profile") == 0) {
         set_name(question->profile, rest);
     } else if (strcmp(line, "floor") == 0 && question->floor_count < MAX_FLOORS) {
@@ -544,6 +567,10 @@ int main(void)
     if (line)
         OPENSSL_cleanse(line, room);
     free(line);
+    for (size_t i = 0; i < MAX_KEYS; i++) {
+        free(known[i].line);
+        EVP_PKEY_free(known[i].key);
+    }
     free(question);
     return 0;
 }

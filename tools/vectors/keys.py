@@ -43,7 +43,8 @@ def seed(text: str, size: int = 32) -> bytes:
     return hashlib.shake_256(text.encode()).digest(size)
 
 
-@functools.cache
+# Bounded: a campaign of mutants names a new ephemeral key with each.
+@functools.lru_cache(maxsize=256)
 def private_key(name: str) -> PrivateKey:
     """Return the key of a name such as ``x25519 device``; the first word is the algorithm."""
     algorithm = name.partition(" ")[0]
