@@ -41,7 +41,7 @@ def test_the_fields_that_are_commented_out_load_too(tmp_path):
 
 def test_the_keys_it_names_are_there(tmp_path):
     found = load_recipe(init_project(tmp_path, "cat.onnx").recipe)
-    assert load_signing_key(found.signing_key) is not None
+    assert load_signing_key(Path(found.signing_key)) is not None
     assert [load_recipient(path) is not None for path in found.recipients] == [True]
 
 

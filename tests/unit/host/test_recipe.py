@@ -93,7 +93,7 @@ def test_every_field_of_a_file_is_read(write, tmp_path):
         output=tmp_path / "out",
         security_version=7,
         converter='{"road":"direct","shapes":{"x":[1,3]}}',
-        signing_key=tmp_path / "k/release.key.pem",
+        signing_key=str(tmp_path / "k/release.key.pem"),
         recipients=(tmp_path / "k/a.pub.pem", tmp_path / "k/b.pub.pem"),
     )
 
@@ -120,6 +120,7 @@ def test_every_field_of_a_file_is_read(write, tmp_path):
         ("security_version = 7", "security_version = -1", r"security_version -1 is not from 0"),
         ("security_version = 7", "security_version = true", r"build.security_version: expected int, got true/false"),
         ("security_version = 7", "security_version = 9223372036854775808", r"security_version"),
+        ('signing = "k/release.key.pem"', 'signing = "pkcs11:module-path=/x"', r"must not name a module-path"),
         ('name = "cats"', 'name = "big cats"', r"'big cats' version '2.0': names are 1 to 31"),
         ('name = "cats"', 'name = "-cats"', r"'-cats' version"),
         ('name = "cats"', f'name = "{"c" * 32}"', r"names are 1 to 31"),
@@ -256,7 +257,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("calibration", Path("other.npz"), "calibration"),
         ("evaluation", Path("other.npz"), "evaluation"),
         ("schemes", ("auto",), "schemes"),
-        ("signing_key", Path("other.pem"), "signing_key"),
+        ("signing_key", "pkcs11:token=other", "signing_key"),
         ("recipients", (Path("other.pem"),), "recipients"),
         ("output", Path("other"), "output"),
         ("name", "other", "name"),
@@ -303,4 +304,4 @@ def test_a_missing_trust_file_is_refused(tmp_path):
 
 def test_a_missing_device_key_is_refused(tmp_path):
     with pytest.raises(KeyFileError, match=r"device.pem: No such file"):
-        device_key_from(tmp_path / "device.pem")
+        device_key_from(tmp_path / "device.pem", None)

@@ -41,11 +41,14 @@ def paths(value: object, path: Path = ()) -> Iterator[Path]:
 
 
 EVERY_FIELD = sorted(paths(TABLE), key=str)
-TABLES = [path for path in [(), *EVERY_FIELD] if isinstance(at(path), dict)]
+# An item of a list is no field of its own, but may be a table.
+TABLES = sorted(
+    {path[:i] for path in EVERY_FIELD for i in range(len(path)) if isinstance(at(path[:i]), dict)}, key=str
+)
 
 
 def is_optional(path: Path) -> bool:
-    return path[-1] in OPTIONAL or (path[0] == "model" and path[-1] == "quantization") or isinstance(path[-1], int)
+    return path[-1] in OPTIONAL or (path[0] == "model" and path[-1] == "quantization")
 
 
 def shown(path: Path) -> str:
