@@ -31,6 +31,7 @@ __all__ = [
     "TAG_SIZE",
     "PayloadSuite",
     "Read",
+    "check_segments",
     "copy_entry",
     "decrypt_entry",
     "encrypt_entry",
@@ -173,6 +174,16 @@ def encrypt_entry(
     finally:
         chunks.wipe()
     return b"".join((salt, chunks.commitment, *stored))
+
+
+def check_segments(suite: PayloadSuite, stored: int, digests: Sequence[bytes], read: Read) -> None:
+    """Refuse an entry of `stored` bytes that is not the one that was signed (steps 13 and 14); decrypts nothing.
+
+    Raises:
+        PayloadError: a segment is cut short or is not the one that was signed.
+    """
+    for _ in _checked_segments(suite, stored, digests, read):
+        pass
 
 
 def copy_entry(digests: Sequence[bytes], read: Read, into: memoryview) -> None:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgepack_runtime.errors import FormatError
 from edgepack_runtime.tensors import Array, TensorSpec
 
-__all__ = ["GoldenSample", "Replay", "compare_golden", "pack_golden", "replay_golden", "unpack_golden"]
+__all__ = [
+    "GoldenSample",
+    "Replay",
+    "check_golden_size",
+    "compare_golden",
+    "forget_golden",
+    "pack_golden",
+    "replay_golden",
+    "unpack_golden",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenSample:
     """One run: inputs and accepted outputs by name, in the model's shapes."""
 
-    inputs: Mapping[str, Array]
-    outputs: Mapping[str, Array]
+    inputs: Mapping[str, Array] = field(repr=False)
+    outputs: Mapping[str, Array] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +57,28 @@ def pack_golden(
     return b"".join(parts)
 
 
-def unpack_golden(
-    data: bytes, count: int, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-) -> tuple[GoldenSample, ...]:
-    """Return the samples of a golden entry.
+def check_golden_size(size: int, count: int, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    """Refuse a golden entry by its length alone.
 
     Raises:
-        FormatError: its length is not exactly what `count` samples of these specs take, or they have no output.
+        FormatError: it is not exactly what `count` samples of these specs take, or they have no output.
     """
     specs = (*inputs, *outputs)
     # numpy's product would wrap around on lengths that lie.
     sizes = [math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in specs]
-    if not outputs or any(d < 1 for s in specs for d in s.shape) or len(data) != count * sum(sizes):
-        raise FormatError(f"golden tensors: {len(data)} bytes are not {count} samples of {sum(sizes)} bytes")
+    if not outputs or any(d < 1 for s in specs for d in s.shape) or size != count * sum(sizes):
+        raise FormatError(f"golden tensors: {size} bytes are not {count} samples of {sum(sizes)} bytes")
+
+
+def unpack_golden(
+    data: bytes | bytearray, count: int, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> tuple[GoldenSample, ...]:
+    """Return the samples of a golden entry, as arrays of their own.
+
+    Raises:
+        FormatError: its length is not exactly what `count` samples of these specs take, or they have no output.
+    """
+    check_golden_size(len(data), count, inputs, outputs)
     offset = 0
     samples = []
     for _ in range(count):
@@ -74,6 +92,13 @@ def unpack_golden(
                 offset += items * dtype.itemsize
         samples.append(GoldenSample(inputs=columns[0], outputs=columns[1]))
     return tuple(samples)
+
+
+def forget_golden(samples: Sequence[GoldenSample]) -> None:
+    """Overwrite the arrays of samples that were unpacked; views of them are zero from then on."""
+    for sample in samples:
+        for array in (*sample.inputs.values(), *sample.outputs.values()):
+            array[...] = np.zeros((), array.dtype)
 
 
 def replay_golden(

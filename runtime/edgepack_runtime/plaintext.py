@@ -126,7 +126,7 @@ def _sealed_memfd(size: int, fill: Fill) -> int:
         os.close(fd)
         if error.errno in (errno.ENOSPC, errno.ENOMEM):
             raise FileError(f"not enough memory for a model of {size} bytes") from None
-        raise
+        raise FileError(f"no memory file of {size} bytes for the model: {error.strerror or error}") from None
     except BaseException:
         os.close(fd)
         raise
