@@ -28,7 +28,8 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"_child", "inputs", "lab", "opversions", "project"}),
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"}),
     frozenset(
-        {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "tensor_types"}
+        {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
+        | {"tensor_types"}
     ),
     frozenset({"converters._tensorflow", "fit", "passes._expand"}),
     frozenset({"candidate", "passes._quantizer"}),
