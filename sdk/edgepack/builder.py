@@ -27,10 +27,13 @@ from edgepack.reporter import Reporter
 from edgepack.schemes import scheme_of
 from edgepack.toolchain import HOST, engine_toolchain, ensure, locate
 from edgepack.worker import Workplace, run_task, scratch_folder
+from edgepack_runtime._fields import parse_json
 from edgepack_runtime._files import write_all_whole
+from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.keyfiles import PassphraseSource
 from edgepack_runtime.manifest import AS_IS, Manifest
 from edgepack_runtime.profile import SCHEMES, DeviceProfile
+from edgepack_runtime.protection import Protection, protection_of
 from edgepack_runtime.tensors import Array
 
 __all__ = ["PARITY_TOLERANCE", "BuildResult", "build"]
@@ -51,6 +54,12 @@ class BuildResult:
     manifest: Manifest
     candidates: tuple[Candidate, ...]
     recipients: int
+
+    @property
+    def protection(self) -> Protection:
+        """How well the bundle protects the model."""
+        suite = PayloadSuite.COBBLESTONE_256 if self.recipients else PayloadSuite.PLAIN
+        return protection_of(suite, self.recipients)
 
 
 def build(
@@ -81,7 +90,7 @@ def build(
         raise GateError(
             f"no bundle was written: {', '.join(sorted({r.profile for r in refusals}))} refused {recipe.model.name}",
             refusals=refusals,
-            hint=_way_out(recipe, inputs.profiles),
+            hint=_way_out(recipe, inputs.profiles, refusals),
         )
     with reporter.step("packing and signing"):
         packed = [pack_chosen(item, work) for item in chosen]
@@ -107,7 +116,7 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
     bench = _bench(recipe, inputs.profiles, offline, reporter)
     model, samples, notes = _convert(recipe, inputs, place, reporter)
     with reporter.step("comparing the converted model with its source"):
-        _check_parity(model, samples, _host_place(reporter))
+        _check_parity(model, samples, _parity_tolerance(recipe), _host_place(reporter))
     for note in notes:
         reporter.say(note)
     return Work(recipe=recipe, inputs=inputs, model=model, samples=samples, bench=bench, notes=notes)
@@ -166,15 +175,23 @@ def _place(toolchain: str, offline: bool, reporter: Reporter) -> Workplace:
     return Workplace(python=python, log=reporter.log, say=reporter.say)
 
 
-def _check_parity(model: TFLiteModel, samples: Samples, place: Workplace) -> None:
+def _parity_tolerance(recipe: Recipe) -> float:
+    """Return how far the conversion may be off: what the converter was told to accept, else `PARITY_TOLERANCE`."""
+    options = parse_json(recipe.converter.encode(), "converter options")
+    told = options.get("max_difference") if isinstance(options, dict) else None
+    return float(told) if isinstance(told, (int, float)) else PARITY_TOLERANCE
+
+
+def _check_parity(model: TFLiteModel, samples: Samples, tolerance: float, place: Workplace) -> None:
     request = LabRequest(model=model.data, engine=_REFERENCE_ENGINE, num_threads=2, feeds=samples.feeds)
     result = run_in_lab(request, place)
     for parity in compare(samples.reference, result.outputs):
-        if not parity.relative_error <= PARITY_TOLERANCE:
+        if not parity.relative_error <= tolerance:
             raise ConversionError(
                 f"the converted model is not the source: output {parity.output!r} differs by "
-                f"{parity.relative_error:.2%} of its range, at most {PARITY_TOLERANCE:.2%} is accepted",
-                hint="this is the converter's fault, not quantization's; nothing was written",
+                f"{parity.relative_error:.2%} of its range, at most {tolerance:.2%} is accepted",
+                hint="this is the conversion, not quantization; if that much is known to be harmless, "
+                "set max_difference in [converter] of edgepack.toml",
             )
 
 
@@ -227,8 +244,8 @@ def _choose(work: Work, reporter: Reporter) -> tuple[list[Chosen], tuple[Refusal
     return chosen, tuple(refusals)
 
 
-def _way_out(recipe: Recipe, profiles: tuple[DeviceProfile, ...]) -> str | None:
-    if recipe.schemes == (AUTO,):
+def _way_out(recipe: Recipe, profiles: tuple[DeviceProfile, ...], refusals: tuple[Refusal, ...]) -> str | None:
+    if recipe.schemes == (AUTO,) or any(refusal.scheme == AS_IS for refusal in refusals):
         return None
     tried = set(recipe.schemes) or {p.quantization[0] for p in profiles}
     left = [s for s in SCHEMES if s not in tried and all(s in p.quantization for p in profiles)]

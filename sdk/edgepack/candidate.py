@@ -13,13 +13,14 @@ from edgepack.fit import check_fit
 from edgepack.lab import LabRequest, LabResult, run_in_lab
 from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteModel
 from edgepack.recipe import Gate
+from edgepack.schemes import scheme_of
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime.errors import EngineError
 from edgepack_runtime.manifest import AS_IS, Evidence
 from edgepack_runtime.profile import DeviceProfile
 from edgepack_runtime.tensors import Array
 
-__all__ = ["SIMILARITY", "Bench", "Candidate", "Samples", "apply_pass", "environment_of", "examine"]
+__all__ = ["SIMILARITY", "Bench", "Candidate", "Samples", "apply_pass", "environment_of", "examine", "judged_as"]
 
 # Without labels a candidate is held against the float source's outputs: float schemes by their largest error as a
 # share of the output's range, integer ones by correlation (docs/conversion.md, "When is it equal?").
@@ -28,8 +29,16 @@ SIMILARITY: Mapping[str, tuple[str, float]] = {
     "float16": ("error", 2e-2),
     "dynamic_range": ("correlation", 0.97),
     "full_integer": ("correlation", 0.97),
-    AS_IS: ("error", 1e-3),
 }
+
+
+def judged_as(scheme: str, model: bytes) -> str:
+    """Return the scheme whose limits apply: a source shipped as it is is judged by the precision it has.
+
+    Another precision than those of `SIMILARITY` (int16x8, int4 …) is judged as ``full_integer``.
+    """
+    found = scheme_of(model) if scheme == AS_IS else scheme
+    return found if found in SIMILARITY else "full_integer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +131,11 @@ class _Findings:
     def __init__(self, profile: DeviceProfile, scheme: str) -> None:
         self.profile = profile
         self.scheme = scheme
+        self.remedy = (
+            "the float model it was made from"
+            if scheme == AS_IS
+            else "a larger precision, or more and more typical calibration samples"
+        )
         self.evidence: list[Evidence] = []
         self.refusals: list[Refusal] = []
 
@@ -185,7 +199,8 @@ def examine(
         _check_memory(findings, lab)
         parities = compare(samples.reference, lab.outputs)
         drop = _drop(samples, lab.outputs, bench.gate)
-        _check_similarity(findings, parities, lab, gated=drop is None)
+        limits = judged_as(scheme, model.data)
+        _check_similarity(findings, parities, lab, limits=limits, gated=drop is None)
         if drop is not None:
             _check_drop(findings, drop, bench.gate, lab)
     return Candidate(
@@ -243,11 +258,13 @@ def _check_drop(findings: _Findings, drop: Drop, gate: Gate, lab: LabResult) -> 
         low=drop.drop.low,
         high=drop.drop.high,
     )
-    findings.add(evidence, "a larger precision, or more and more typical calibration samples")
+    findings.add(evidence, findings.remedy)
 
 
-def _check_similarity(findings: _Findings, parities: tuple[Parity, ...], lab: LabResult, *, gated: bool) -> None:
-    kind, limit = SIMILARITY[findings.scheme]
+def _check_similarity(
+    findings: _Findings, parities: tuple[Parity, ...], lab: LabResult, *, limits: str, gated: bool
+) -> None:
+    kind, limit = SIMILARITY[limits]
     for parity in parities:
         agreement = "" if parity.agreement is None else f", same decision on {parity.agreement:.2%}"
         close = parity.relative_error <= limit if kind == "error" else parity.correlation >= limit
@@ -263,4 +280,4 @@ def _check_similarity(findings: _Findings, parities: tuple[Parity, ...], lab: La
             environment=environment_of(findings.profile, lab),
             value=parity.relative_error if kind == "error" else parity.correlation,
         )
-        findings.add(evidence, "a larger precision, or more and more typical calibration samples")
+        findings.add(evidence, findings.remedy)

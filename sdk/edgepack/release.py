@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgepack import __version__
-from edgepack.candidate import Bench, Candidate, Samples, environment_of
+from edgepack.candidate import Bench, Candidate, Samples, environment_of, judged_as
 from edgepack.errors import GateError
 from edgepack.inputs import BuildInputs
 from edgepack.lab import LabResult
@@ -16,7 +16,7 @@ from edgepack.model import Refusal, TFLiteModel
 from edgepack.pack import GOLDEN_ENTRY, MODEL_ENTRY, Contents, pack
 from edgepack.recipe import Recipe
 from edgepack_runtime.golden import GoldenSample, compare_golden, pack_golden
-from edgepack_runtime.manifest import AS_IS, Evidence, Golden, Manifest, ModelDescription, Provenance, Step
+from edgepack_runtime.manifest import Evidence, Golden, Manifest, ModelDescription, Provenance, Step
 from edgepack_runtime.profile import DeviceProfile
 
 __all__ = ["Chosen", "Packed", "Work", "pack_chosen"]
@@ -30,7 +30,6 @@ _GOLDEN_TOLERANCE: Mapping[str, float] = {
     "float16": 1e-3,
     "dynamic_range": 5e-2,
     "full_integer": 2e-2,
-    AS_IS: 2e-2,
 }
 
 
@@ -125,7 +124,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
     if model is None or lab is None:
         raise AssertionError("a candidate without refusals has a model that ran")
     golden = _golden(work.samples, lab, len(model.data))
-    tolerance = _GOLDEN_TOLERANCE[candidate.scheme]
+    tolerance = _GOLDEN_TOLERANCE[judged_as(candidate.scheme, model.data)]
     evidence = _replay(item, model, golden, tolerance, work.bench)
     manifest = Manifest(
         name=work.recipe.product,
