@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, overload
 
@@ -143,10 +144,13 @@ def _check(value: object, path: str, depth: int) -> None:
             _check(item, f"{path}[{i}]", depth + 1)
     elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _MAX_INTEGER:
         raise SchemaError(f"{path}: integer {value} does not fit 2^53")
+    elif isinstance(value, float) and not math.isfinite(value):
+        # What 1e999 becomes in Python; it could not be written again.
+        raise SchemaError(f"{path}: a number is too large")
 
 
 def parse_json(data: bytes, path: str) -> object:
-    """Return the value of a UTF-8 JSON text: no duplicate keys, NaN, huge integers or deep nesting.
+    """Return the value of a UTF-8 JSON text: no duplicate keys, NaN, huge numbers or deep nesting.
 
     Args:
         data: the text, already length-capped by the caller.
