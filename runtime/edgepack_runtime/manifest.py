@@ -23,12 +23,16 @@ VERDICTS = ("measured", "emulated", "estimated", "unknown")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
-    """The model entry: how it is quantized and what it takes and gives, in the source's names and order."""
+    """The model entry: how it is quantized and what it takes and gives, in the source's names and order.
+
+    A `stateful` model keeps variables from run to run: its golden tensors are one stream, from its first state on.
+    """
 
     entry: str
     scheme: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    stateful: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,7 @@ class Manifest:
                     "scheme": self.model.scheme,
                     "inputs": [spec.to_json() for spec in self.model.inputs],
                     "outputs": [spec.to_json() for spec in self.model.outputs],
+                    "stateful": self.model.stateful,
                 },
                 "golden": {
                     "entry": self.golden.entry,
@@ -164,6 +169,7 @@ def _model(fields: Fields) -> ModelDescription:
         scheme=fields.take_choice("scheme", (*SCHEMES, AS_IS)),
         inputs=tuple(TensorSpec.from_fields(f) for f in fields.take_tables("inputs")),
         outputs=tuple(TensorSpec.from_fields(f) for f in fields.take_tables("outputs")),
+        stateful=fields.take("stateful", bool),
     )
     fields.finish()
     return model

@@ -87,8 +87,8 @@ def replay(request: LabRequest) -> LabResult:
         count = len(next(iter(request.feeds.values())))
         columns: dict[str, list[Array]] = {spec.name: [] for spec in engine.outputs}
         seconds, ram = [], 0
+        # Never reset: a stateful model's samples are one stream, and this process begins in its first state.
         for i in range(count):
-            engine.reset()
             feeds = {name: np.ascontiguousarray(array[i]) for name, array in request.feeds.items()}
             start = time.perf_counter()
             outputs = engine.run(feeds)

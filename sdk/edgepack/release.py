@@ -15,6 +15,7 @@ from edgepack.lab import LabResult
 from edgepack.model import Refusal, TFLiteModel
 from edgepack.pack import GOLDEN_ENTRY, MODEL_ENTRY, Contents, pack
 from edgepack.recipe import Recipe
+from edgepack.schemes import is_stateful
 from edgepack_runtime.golden import GoldenSample, compare_golden, pack_golden
 from edgepack_runtime.manifest import Evidence, Golden, Manifest, ModelDescription, Provenance, Step
 from edgepack_runtime.profile import DeviceProfile
@@ -63,12 +64,18 @@ class Packed:
     manifest: Manifest
 
 
-def _golden(samples: Samples, lab: LabResult, model_bytes: int) -> tuple[GoldenSample, ...]:
-    """Return calibration samples, evenly spaced, with what the accepted candidate gave for them; at least one."""
+def _golden(samples: Samples, lab: LabResult, model: bytes) -> tuple[GoldenSample, ...]:
+    """Return calibration samples with what the accepted candidate gave for them, at least one.
+
+    They are evenly spaced; those of a stateful model are the first ones, because each depends on all before it.
+    """
     size = sum(array[0].nbytes for array in (*samples.feeds.values(), *lab.outputs.values()))
-    room = max(_MIN_GOLDEN_BYTES, model_bytes // 4)
+    room = max(_MIN_GOLDEN_BYTES, len(model) // 4)
     count = max(1, min(_MAX_GOLDEN_SAMPLES, samples.calibration, room // max(1, size)))
-    picks = np.unique(np.linspace(0, samples.calibration - 1, count).round().astype(int))
+    if is_stateful(model):
+        picks = np.arange(count)
+    else:
+        picks = np.unique(np.linspace(0, samples.calibration - 1, count).round().astype(int))
     return tuple(
         GoldenSample(
             inputs={n: a[i] for n, a in samples.feeds.items()}, outputs={n: a[i] for n, a in lab.outputs.items()}
@@ -123,7 +130,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
     model, lab = candidate.model, candidate.lab
     if model is None or lab is None:
         raise AssertionError("a candidate without refusals has a model that ran")
-    golden = _golden(work.samples, lab, len(model.data))
+    golden = _golden(work.samples, lab, model.data)
     tolerance = _GOLDEN_TOLERANCE[judged_as(candidate.scheme, model.data)]
     evidence = _replay(item, model, golden, tolerance, work.bench)
     manifest = Manifest(
@@ -132,7 +139,11 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
         licence=work.recipe.licence,
         profile=item.profile,
         model=ModelDescription(
-            entry=MODEL_ENTRY, scheme=candidate.scheme, inputs=model.inputs, outputs=model.outputs
+            entry=MODEL_ENTRY,
+            scheme=candidate.scheme,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            stateful=is_stateful(model.data),
         ),
         golden=Golden(entry=GOLDEN_ENTRY, samples=len(golden), tolerance=tolerance),
         labels=work.inputs.labels,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgepack.flatbuffer import ModelView, OperatorView, SubgraphView, TensorView, read_model
 
-__all__ = ["WEIGHT_INPUTS", "Weight", "scheme_of", "scheme_of_view", "weights"]
+__all__ = ["WEIGHT_INPUTS", "Weight", "is_stateful", "scheme_of", "scheme_of_view", "weights"]
 
 # The inputs that carry weights, per operator; a constant anywhere else is a bias, an offset or a parameter.
 WEIGHT_INPUTS: dict[str, tuple[int, ...]] = {
@@ -31,6 +31,9 @@ WEIGHT_INPUTS: dict[str, tuple[int, ...]] = {
 _PRECEDENCE = (
     "int2", "int4", "int16x8", "uint8", "full_integer", "dynamic_range", "weight_only_int8", "float16", "float32",
 )  # fmt: skip
+
+
+_STATE_OPERATORS = frozenset({"ASSIGN_VARIABLE", "READ_VARIABLE", "VAR_HANDLE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,3 +131,16 @@ def scheme_of(model: bytes) -> str:
         SourceModelError: the bytes are no TFLite model.
     """
     return scheme_of_view(read_model(model))
+
+
+def is_stateful(model: bytes) -> bool:
+    """Return whether the model keeps variables between runs.
+
+    Raises:
+        SourceModelError: it is no valid TFLite model.
+    """
+    return any(
+        operator.name in _STATE_OPERATORS or any(tensor.variable for tensor in graph.tensors)
+        for graph in read_model(model).subgraphs
+        for operator in graph.operators
+    )
