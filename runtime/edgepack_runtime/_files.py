@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgepack_runtime.errors import FileError
 
-__all__ = ["file_error", "read_capped", "write_all_whole", "write_whole"]
+__all__ = [
+    "file_error",
+    "is_leftover",
+    "read_capped",
+    "read_if_there",
+    "sync_folder",
+    "write_all_whole",
+    "write_whole",
+]
 
 
 def file_error(verb: str, path: Path, error: OSError) -> FileError:
@@ -33,12 +41,39 @@ def read_capped(path: Path, cap: int) -> bytes:
     return data
 
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o644, replace: bool = True) -> None:
+def read_if_there(path: Path, cap: int) -> bytes | None:
+    """Return a file's first `cap` bytes, or None if there is no such file.
+
+    Raises:
+        FileError: it is there and cannot be read.
+    """
+    parts = []
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while cap > 0 and (part := os.read(descriptor, cap)):
+                parts.append(part)
+                cap -= len(part)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise file_error("read", path, error) from None
+    return b"".join(parts)
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether a file of this name is what `write_whole` leaves behind when the power is cut."""
+    return name.startswith(".") and name.endswith(".part")
+
+
+def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644, replace: bool = True) -> None:
     """Write a file so that `path` holds all of `data` or what it held before, even after a power cut.
 
     Args:
         path: where.
-        data: what.
+        data: what, in one piece or several; what goes wrong while the pieces are made leaves `path` as it was.
         mode: permission bits, set before the first byte is written.
         replace: whether an existing file may be replaced.
 
@@ -49,17 +84,19 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644, replace: bool = T
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                for piece in [data] if isinstance(data, bytes) else data:
+                    _write(descriptor, piece)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
             if replace:
                 temporary.replace(path)
             else:
                 os.link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FileExistsError:
         raise FileError(f"{path} exists and is not overwritten") from None
     except OSError as error:
@@ -86,7 +123,7 @@ def write_all_whole(files: Mapping[Path, bytes]) -> None:
         for part, path in parts.items():
             part.replace(path)
         for folder in {path.parent for path in files}:
-            _sync_folder(folder)
+            sync_folder(folder)
     except OSError as error:
         raise file_error("write", Path(error.filename or next(iter(files))), error) from None
     finally:
@@ -94,7 +131,18 @@ def write_all_whole(files: Mapping[Path, bytes]) -> None:
             part.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def _write(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in a folder are on the disk as they are now.
+
+    Raises:
+        OSError: it cannot be opened or synced.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

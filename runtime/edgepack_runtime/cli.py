@@ -52,13 +52,24 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--self-test", action="store_true", help="decrypt, and replay the golden tensors on this engine"
     )
+    _add_grants(verify)
     verify.set_defaults(run=_verify)
 
     run = commands.add_parser("run", help="run the model on the arrays of an .npz file")
     _add_common(run)
     run.add_argument("--input", type=Path, required=True, help=".npz with one array an input, each [n, ...]")
     run.add_argument("--output", type=Path, required=True, help=".npz to write, one array an output, each [n, ...]")
+    _add_grants(run)
     run.set_defaults(run=_run)
+
+    enroll = commands.add_parser("enroll", help="make this device's key and a record for the publisher")
+    enroll.add_argument("--profile", required=True, help="the profile this device is")
+    enroll.add_argument("--name", required=True, help="what the publisher shall call this device")
+    enroll.add_argument("--out", type=Path, required=True, help="folder for device.key.pem and the record")
+    enroll.add_argument("--key", type=Path, help="a device key that exists, instead of a new one")
+    enroll.add_argument("--passphrase-file", type=Path, help="file whose first line opens --key")
+    enroll.add_argument("--json", action="store_true", help="print the result as JSON")
+    enroll.set_defaults(run=_enroll)
     return parser
 
 
@@ -68,6 +79,24 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--device", type=Path, required=True, help="device.json: profile, trust and key of this device"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_grants(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--grants", type=Path, help="sidecar file with this device's grant; default: BUNDLE.grant")
+
+
+def _enroll(args: argparse.Namespace) -> int:
+    from edgepack_runtime.enrolment import enroll_device
+    from edgepack_runtime.keyfiles import passphrase_in
+
+    passphrase = None if args.passphrase_file is None else passphrase_in(args.passphrase_file)
+    done = enroll_device(args.name, args.profile, args.out, key=args.key, passphrase=passphrase)
+    if args.json:
+        print(json.dumps(done.to_json()))
+        return 0
+    for line in done.lines():
+        print(line)
+    return 0
 
 
 def _inspect(args: argparse.Namespace) -> int:
@@ -88,12 +117,14 @@ def _signers(bundle: VerifiedBundle) -> list[str]:
 
 
 def _summary(bundle: VerifiedBundle, manifest: Manifest) -> list[str]:
-    header, grants = bundle.header, len(bundle.container.grants)
+    from edgepack_runtime.protection import protection_of
+
+    header, protection = bundle.header, protection_of(bundle.header.suite, len(bundle.container.grants))
     lines = [
         f"{manifest.name} {manifest.version} for {header.profile}: {manifest.model.scheme} model, "
         f"{header.engine} {header.engine_version}",
         f"signed by {', '.join(name[:16] for name in _signers(bundle))}, security version {header.security_version}",
-        f"encrypted for {grants} recipients" if grants else "not encrypted: signed only",
+        str(protection),
         *(f"input  {spec}" for spec in manifest.model.inputs),
         *(f"output {spec}" for spec in manifest.model.outputs),
     ]
@@ -111,7 +142,7 @@ def _verify(args: argparse.Namespace) -> int:
         bundle, manifest = verify_bundle(args.bundle, device=device)
         result: dict[str, object] = {"verdict": "good", "self_test": None}
     else:
-        with open_bundle(args.bundle, device=device) as session:
+        with open_bundle(args.bundle, device=device, grants=args.grants) as session:
             bundle, manifest = session.bundle, session.manifest
             replay = session.self_test()
             test = {"samples": replay.samples, "error": replay.error, "engine": session.engine}
@@ -133,7 +164,7 @@ def _run(args: argparse.Namespace) -> int:
     from edgepack_runtime.device import Device
     from edgepack_runtime.session import open_bundle
 
-    with open_bundle(args.bundle, device=Device.from_file(args.device)) as session:
+    with open_bundle(args.bundle, device=Device.from_file(args.device), grants=args.grants) as session:
         feeds = _load_feeds(args.input)
         columns: dict[str, list[Array]] = {spec.name: [] for spec in session.outputs}
         count = min((len(array) for array in feeds.values()), default=0)

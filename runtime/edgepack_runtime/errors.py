@@ -9,13 +9,16 @@
     │   ├── PolicyError                 authentic, but not for here and now
     │   │   ├── IncompatibleError       another profile, engine or format
     │   │   ├── RollbackError           older than what this device has accepted
-    │   │   └── ExpiredError            too old to install
+    │   │   ├── FastForwardError        its security version leaps further than one bundle may
+    │   │   ├── ExpiredError            too old to install
+    │   │   └── RevokedError            revoked, or signed by a key that was
     │   ├── GrantError                  no grant opens it with this device's key
     │   ├── PayloadError                ciphertext altered, truncated or swapped
     │   └── SelfTestError               it runs, and gives other numbers than were signed
     ├── SchemaError                     a profile, configuration or manifest field is wrong
     ├── KeyFileError                    a key cannot be read or is of the wrong kind
     ├── FileError                       a file cannot be read or written
+    ├── StateError                      what this device remembers is missing, damaged or would be forgotten
     ├── EngineError                     the engine is missing, of another version, or failed
     └── InputError                      `run` was given wrong names, shapes or dtypes
 
@@ -30,6 +33,7 @@ __all__ = [
     "EdgepackError",
     "EngineError",
     "ExpiredError",
+    "FastForwardError",
     "FileError",
     "FormatError",
     "GrantError",
@@ -38,10 +42,12 @@ __all__ = [
     "KeyFileError",
     "PayloadError",
     "PolicyError",
+    "RevokedError",
     "RollbackError",
     "SchemaError",
     "SelfTestError",
     "SignatureError",
+    "StateError",
 ]
 
 
@@ -78,8 +84,16 @@ class RollbackError(PolicyError):
     """The bundle's security version is lower than one this device has accepted."""
 
 
+class FastForwardError(PolicyError):
+    """The bundle's security version is so far above the floor that accepting it could end all updates."""
+
+
 class ExpiredError(PolicyError):
     """The bundle's signed expiry lies in the past."""
+
+
+class RevokedError(PolicyError):
+    """The bundle was revoked, or nobody signed it but keys that were."""
 
 
 class GrantError(BundleError):
@@ -104,6 +118,10 @@ class KeyFileError(EdgepackError):
 
 class FileError(EdgepackError):
     """A file cannot be read or written."""
+
+
+class StateError(EdgepackError):
+    """The device's state is missing, damaged, or would forget what was accepted; nothing is run without it."""
 
 
 class EngineError(EdgepackError):

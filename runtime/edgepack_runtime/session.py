@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -11,15 +13,15 @@ from edgepack_runtime.device import Device
 from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.engines import Engine, installed, load
 from edgepack_runtime.errors import EngineError, FormatError, IncompatibleError, SelfTestError
-from edgepack_runtime.golden import GoldenSample, Replay, replay_golden, unpack_golden
+from edgepack_runtime.golden import Replay, replay_golden
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.plaintext import PlaintextModel, forbid_core_dumps
+from edgepack_runtime.selftest import StoredGolden
+from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.tensors import Array, TensorSpec
 from edgepack_runtime.verify import Policy, UnlockedBundle, VerifiedBundle, verify
 
-__all__ = ["Session", "check_consistent", "decrypt_model", "open_bundle", "read_golden", "verify_bundle"]
-
-_MAX_GOLDEN = 256 << 20
+__all__ = ["Session", "check_consistent", "decrypt_model", "open_bundle", "verify_bundle"]
 
 
 class Session:
@@ -28,9 +30,7 @@ class Session:
     `inputs` and `outputs` are in the source model's names and order. One thread at a time gets in.
     """
 
-    def __init__(
-        self, bundle: VerifiedBundle, manifest: Manifest, engine: Engine, golden: tuple[GoldenSample, ...]
-    ) -> None:
+    def __init__(self, bundle: VerifiedBundle, manifest: Manifest, engine: Engine, golden: StoredGolden) -> None:
         self.bundle = bundle
         self.manifest = manifest
         self._engine = engine
@@ -72,8 +72,13 @@ class Session:
     def self_test(self) -> Replay:
         """Replay the golden tensors that were signed into the bundle; resets a stateful model.
 
+        They are decrypted for this and overwritten after it. They come from the file that was opened, which may have
+        been renamed or deleted since.
+
         Raises:
             EngineError: the engine failed, or the session is closed.
+            PayloadError: the file was altered since it was opened.
+            FileError: the file cannot be read any more.
             SelfTestError: an output differs by more than the signed tolerance.
         """
 
@@ -81,7 +86,9 @@ class Session:
             self.reset()
             return self.run(feeds)
 
-        replay = replay_golden(run_fresh, self._golden, self.manifest.golden.tolerance)
+        self.reset()
+        with self._golden.opened() as samples:
+            replay = replay_golden(run_fresh, samples, self.manifest.golden.tolerance)
         self.reset()
         if not replay.holds:
             raise SelfTestError(
@@ -93,8 +100,9 @@ class Session:
         return replay
 
     def close(self) -> None:
-        """Free the engine and the model; closing twice is allowed."""
+        """Free the engine and the model, and close the file; closing twice is allowed."""
         self._engine.close()
+        self._golden.close()
 
     def __enter__(self) -> Session:
         return self
@@ -108,8 +116,14 @@ class Session:
         return f"<Session of {self.manifest.name} {self.manifest.version} on {self.engine}>"
 
 
-def open_bundle(path: str | Path, *, device: Device) -> Session:
+def open_bundle(path: str | Path, *, device: Device, grants: str | Path | None = None) -> Session:
     """Return a session of the bundle at `path`, verified, decrypted into memory and loaded.
+
+    Args:
+        path: the bundle.
+        device: whom it trusts, and the key that opens.
+        grants: a sidecar file with this device's grant; without it, `path` + ``.grant`` is read if it exists and the
+            bundle itself has no grant for this device.
 
     Nothing in the file is parsed before its signature holds, and the plaintext never touches a disk. From here on
     this process dumps no core (`edgepack_runtime.plaintext.forbid_core_dumps`) if the bundle is encrypted.
@@ -120,29 +134,30 @@ def open_bundle(path: str | Path, *, device: Device) -> Session:
             accepted, not encrypted to this device, or altered.
         EngineError: the engine is missing, of another version, or refuses the model.
     """
-    with BundleFile(Path(path)) as file:
+    with ExitStack() as opened:
+        file = opened.enter_context(BundleFile(Path(path)))
         bundle = _verify(file, device)
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
         exact = _check_engine(bundle, device)
         if bundle.header.suite is not PayloadSuite.PLAIN:
             forbid_core_dumps()
-        with bundle.unlock(device.key) as unlocked:
-            golden = read_golden(unlocked, manifest, file)
+        sidecar = sidecar_grants(file.container, device.key, Path(path), None if grants is None else Path(grants))
+        unlock = partial(bundle.unlock, device.key, sidecar)
+        with unlock() as unlocked:
+            golden = StoredGolden(bundle, manifest, file, unlock)
             with decrypt_model(unlocked, manifest, file) as plaintext:
                 if plaintext.path is None:
                     raise EngineError("opening a decrypted model needs memfd, which only Linux has")
                 threads = device.num_threads or manifest.profile.engine.num_threads
                 engine = load(bundle.header.engine, plaintext.path, num_threads=threads)
-    session = Session(bundle, manifest, engine, golden)
-    try:
+        session = opened.enter_context(Session(bundle, manifest, engine, golden))
         _check_specs(manifest.model.inputs, engine.inputs)
         _check_specs(manifest.model.outputs, engine.outputs)
         if not exact:
             session.self_test()
-    except BaseException:
-        session.close()
-        raise
+        # It is good: from here on the caller closes it, and with it the file.
+        opened.pop_all()
     return session
 
 
@@ -208,23 +223,6 @@ def decrypt_model(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile
     name = manifest.model.entry
     size = unlocked.bundle.entry(name).plain_length
     return PlaintextModel(size, lambda into: unlocked.read_entry(name, file.read, into))
-
-
-def read_golden(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile) -> tuple[GoldenSample, ...]:
-    """Return the golden tensors of a bundle.
-
-    Raises:
-        FormatError: there is no such entry, or it does not fit the manifest.
-        PayloadError: it was altered.
-        FileError: the file cannot be read.
-    """
-    golden = manifest.golden
-    size = unlocked.bundle.entry(golden.entry).plain_length
-    if size > _MAX_GOLDEN:
-        raise FormatError(f"golden tensors of {size} bytes are longer than {_MAX_GOLDEN}")
-    buffer = bytearray(size)
-    unlocked.read_entry(golden.entry, file.read, memoryview(buffer))
-    return unpack_golden(bytes(buffer), golden.samples, manifest.model.inputs, manifest.model.outputs)
 
 
 def _check_specs(told: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...]) -> None:

@@ -41,12 +41,16 @@ class TrustedKey:
 class TrustedKeys:
     """The release keys of a device. `threshold` distinct ones must have signed a bundle.
 
+    What was revoked comes from a trust update (`edgepack_runtime.trust_update`); a plain trust file revokes nothing.
+
     Raises:
-        SchemaError: no threshold from 1 to the number of keys, a key twice, or of another algorithm.
+        SchemaError: no threshold from 1 to the number of keys, a key twice, of another algorithm, or revoked.
     """
 
     keys: tuple[TrustedKey, ...]
     threshold: int = 1
+    revoked_keys: frozenset[bytes] = frozenset()
+    revoked_bundles: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
         if not 1 <= self.threshold <= len(self.keys):
@@ -60,6 +64,9 @@ class TrustedKeys:
                 raise SchemaError(f"trusted keys: {key.name!r}: {error}", hint=error.hint) from None
         if len(self.by_id()) != len(self.keys):
             raise SchemaError("trusted keys: one key is listed twice; it could count for two")
+        for key in self.keys:
+            if key.key_id in self.revoked_keys:
+                raise SchemaError(f"trusted keys: {key.name!r} is trusted and revoked ({key.key_id.hex()[:16]})")
 
     @classmethod
     def of(cls, public_keys: Sequence[VerifyingKey], *, threshold: int = 1) -> TrustedKeys:

@@ -7,13 +7,20 @@ leaves before every byte of its entry was authenticated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from types import TracebackType
 
-from edgepack_runtime.container import Container
+from edgepack_runtime.container import Container, Grant
 from edgepack_runtime.encryption import PayloadSuite, Read, copy_entry, decrypt_entry, entry_context, wipe
-from edgepack_runtime.errors import ExpiredError, FormatError, GrantError, IncompatibleError, RollbackError
+from edgepack_runtime.errors import (
+    ExpiredError,
+    FormatError,
+    GrantError,
+    IncompatibleError,
+    RevokedError,
+    RollbackError,
+)
 from edgepack_runtime.grants import DeviceKey, open_grant
 from edgepack_runtime.signing import verify_threshold
 from edgepack_runtime.table import Entry, EntryRole, Header, SignedTable
@@ -87,11 +94,12 @@ class VerifiedBundle:
         """Return the entries of one role, sorted by name."""
         return tuple(entry for entry in self.entries if entry.role is role)
 
-    def unlock(self, private_key: DeviceKey | None) -> UnlockedBundle:
+    def unlock(self, private_key: DeviceKey | None, sidecar: Sequence[Grant] = ()) -> UnlockedBundle:
         """Return the bundle with its content key (step 12).
 
         Args:
             private_key: the device's key; None will do for a bundle that is signed and not encrypted.
+            sidecar: grants from elsewhere; those in the bundle come first.
 
         Raises:
             GrantError: it is encrypted, and no grant opens with this key.
@@ -101,7 +109,7 @@ class VerifiedBundle:
         if self.header.suite is not PayloadSuite.PLAIN:
             if private_key is None:
                 raise GrantError("the bundle is encrypted and this device has no key", hint="enrol the device first")
-            content_key = open_grant(private_key, self.container.grants, self.container.signed)
+            content_key = open_grant(private_key, (*self.container.grants, *sidecar), self.container.signed)
         return UnlockedBundle(bundle=self, content_key=content_key, made_by=_MADE_BY_UNLOCK)
 
 
@@ -161,6 +169,17 @@ class UnlockedBundle:
         self.close()
 
 
+def _refuse_revoked_signers(container: Container, trust: TrustedKeys) -> None:
+    """Name the reason where a bundle lacks signatures because its signers are revoked; theirs are never looked at."""
+    signers = [signature.key_id for signature in container.signatures]
+    revoked = [key.hex()[:16] for key in signers if key in trust.revoked_keys]
+    if revoked and sum(key in trust.by_id() for key in signers) < trust.threshold:
+        raise RevokedError(
+            f"signed by {', '.join(revoked)}, which is revoked, and not by enough others",
+            hint="have the publisher sign it with a key that counts: edgepack sign",
+        )
+
+
 def verify(container: Container, trust: TrustedKeys, policy: Policy) -> VerifiedBundle:
     """Return the bundle as one that may be opened here and now (steps 5 to 11).
 
@@ -168,10 +187,12 @@ def verify(container: Container, trust: TrustedKeys, policy: Policy) -> Verified
         SignatureError: too few trusted keys signed it, or a trusted key's signature is wrong.
         FormatError: what was signed is malformed.
         IncompatibleError: it needs a newer reader, or was built for another profile.
+        RevokedError: it is revoked, or too few but revoked keys signed it.
         RollbackError: its security version is below the floor.
         ExpiredError: it must not be installed any more.
     """
     # Steps 5 and 6. From here on the signed bytes are the publisher's.
+    _refuse_revoked_signers(container, trust)
     signers = verify_threshold(container.signed, container.signatures, trust.by_id(), trust.threshold)
     # Steps 7 and 8.
     table = SignedTable.parse(container.signed)
@@ -187,6 +208,8 @@ def verify(container: Container, trust: TrustedKeys, policy: Policy) -> Verified
             hint=f"build it again with --profile {policy.profile}",
         )
     # Step 10.
+    if header.bundle_id in trust.revoked_bundles:
+        raise RevokedError(f"bundle {header.bundle_id.hex()} of {header.product} is revoked")
     floor = policy.accepted.get(header.product, 0)
     if header.security_version < floor:
         raise RollbackError(

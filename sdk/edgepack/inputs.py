@@ -13,12 +13,14 @@ from edgepack.model import SourceModel
 from edgepack.pack import Release
 from edgepack.profiles import load_profile
 from edgepack.recipe import Recipe
+from edgepack.recipients import read_recipient
 from edgepack.reporter import Reporter
 from edgepack.signers import SignerRequest, open_signer
 from edgepack.source import detect
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError
-from edgepack_runtime.keyfiles import PassphraseSource, load_recipient
+from edgepack_runtime.grants import RecipientKey
+from edgepack_runtime.keyfiles import PassphraseSource
 from edgepack_runtime.profile import DeviceProfile
 
 __all__ = ["BuildInputs", "check_output", "read_inputs"]
@@ -64,7 +66,7 @@ def read_inputs(recipe: Recipe, reporter: Reporter, passphrase: PassphraseSource
         evaluation=evaluation,
         profiles=profiles,
         labels=() if recipe.labels is None else _read_labels(recipe.labels),
-        release=_release(recipe, reporter, passphrase),
+        release=_release(recipe, profiles, reporter, passphrase),
     )
 
 
@@ -76,7 +78,9 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def _release(recipe: Recipe, reporter: Reporter, passphrase: PassphraseSource | None) -> Release:
+def _release(
+    recipe: Recipe, profiles: tuple[DeviceProfile, ...], reporter: Reporter, passphrase: PassphraseSource | None
+) -> Release:
     signing, recipients = recipe.signing_key, recipe.recipients
     if signing is None or not recipients:
         identity = development_identity()
@@ -90,10 +94,18 @@ def _release(recipe: Recipe, reporter: Reporter, passphrase: PassphraseSource | 
             reporter.say(f"no --recipient given: only your development device key {identity.device_key} can open it")
     return Release(
         signing_key=open_signer(SignerRequest(uri=signing, passphrase=passphrase)),
-        recipients=tuple(load_recipient(path) for path in recipients),
+        recipients=tuple(_recipient(path, profiles) for path in recipients),
         security_version=recipe.security_version,
         created=int(time.time()),
     )
+
+
+def _recipient(path: Path, profiles: tuple[DeviceProfile, ...]) -> RecipientKey:
+    recipient = read_recipient(path)
+    names = [profile.name for profile in profiles]
+    if recipient.profile is not None and recipient.profile not in names:
+        raise RecipeError(f"{recipient.name} is enrolled as {recipient.profile}, built is for {', '.join(names)}")
+    return recipient.public_key
 
 
 def check_output(folder: Path) -> None:

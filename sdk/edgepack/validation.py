@@ -18,7 +18,9 @@ from edgepack_runtime.golden import GoldenSample, compare_golden
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.manifest import Evidence, Manifest
 from edgepack_runtime.profile import DeviceProfile
-from edgepack_runtime.session import check_consistent, read_golden
+from edgepack_runtime.selftest import read_golden
+from edgepack_runtime.session import check_consistent
+from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.verify import Policy, UnlockedBundle, VerifiedBundle, verify
 
@@ -71,7 +73,7 @@ def validate(
             return Report(path=path, profile=profile, checks=tuple(checks))
         checks += _identity(bundle, profile, size)
         try:
-            with bundle.unlock(key) as unlocked:
+            with bundle.unlock(key, sidecar_grants(file.container, key, path)) as unlocked:
                 model = _read_model(unlocked, manifest, file)
                 golden = read_golden(unlocked, manifest, file)
         except BundleError as error:

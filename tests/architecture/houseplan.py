@@ -13,8 +13,10 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"_fields", "_files", "container", "encryption"}),
     frozenset({"bundlefile", "plaintext", "profile", "signing", "table", "tensors"}),
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "trust"}),
-    frozenset({"engines.ai_edge_litert", "engines.tflite_runtime", "keyfiles", "probe", "verify"}),
-    frozenset({"device"}),
+    frozenset(
+        {"engines.ai_edge_litert", "engines.tflite_runtime", "keyfiles", "probe", "protection", "sidecar", "verify"}
+    ),
+    frozenset({"device", "enrolment", "selftest"}),
     frozenset({"session"}),
     frozenset({"cli"}),
 )
@@ -22,10 +24,11 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
 HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "_magic", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
+    | {"recipients"}
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"signers.pkcs11", "worker"},
-    frozenset({"_child", "inputs", "lab", "opversions", "project"}),
+    frozenset({"_child", "amend", "inputs", "lab", "opversions", "project"}),
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"}),
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
@@ -41,7 +44,15 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"builder"}),
     frozenset({"cli.options", "cli.request", "cli.show"}),
     frozenset({"cli.show_keys"}),
-    frozenset({"cli.commands_keys", "cli.commands_profiles", "cli.commands_toolchain"}),
+    frozenset(
+        {
+            "cli.commands_device",
+            "cli.commands_grant",
+            "cli.commands_keys",
+            "cli.commands_profiles",
+            "cli.commands_toolchain",
+        }
+    ),
     frozenset({"cli.app"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

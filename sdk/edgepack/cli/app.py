@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from edgepack import __version__
+from edgepack.cli.commands_device import device
+from edgepack.cli.commands_grant import grant
 from edgepack.cli.commands_keys import keys
 from edgepack.cli.commands_profiles import profiles
 from edgepack.cli.commands_toolchain import toolchain
@@ -24,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(device, name="device")
+app.add_typer(grant, name="grant")
 app.add_typer(keys, name="keys")
 app.add_typer(profiles, name="profiles")
 app.add_typer(toolchain, name="toolchain")
@@ -146,6 +150,27 @@ def build(
 
 
 @app.command()
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="The .edgepack file; it is replaced whole or not at all.")],
+    key: Annotated[str, typer.Option(help="Release key: a private PEM file, or a pkcs11: URI.")],
+    trust: Trust = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseDescriptor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a signature to a bundle, for devices that want more than one; a trusted key must have signed it already."""
+    from edgepack.amend import add_signature
+    from edgepack.cli.request import trust_from
+    from edgepack.cli.show_keys import show_signed
+    from edgepack.passphrase import passphrase_from
+    from edgepack.signers import SignerRequest, open_signer
+
+    trusted = trust_from(trust)
+    signer = open_signer(SignerRequest(uri=key, passphrase=passphrase_from(passphrase_file, passphrase_fd)))
+    show_signed(add_signature(bundle, signer, trusted), as_json=as_json)
+
+
+@app.command()
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="The .edgepack file.")],
     trust: Trust = None,
@@ -167,7 +192,10 @@ def validate(
     profile: Annotated[str, typer.Option(help="The device profile it shall run on.")],
     trust: Trust = None,
     key: Annotated[
-        Path | None, typer.Option(help="Device key (private PEM) that opens it. Default: your development key.")
+        Path | None,
+        typer.Option(
+            help="Device key (private PEM) that opens it. Default: the project's here, else your development key."
+        ),
     ] = None,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseDescriptor = None,

@@ -21,5 +21,8 @@ PassphraseDescriptor = Annotated[
 ]
 Trust = Annotated[
     Path | None,
-    typer.Option("--trust", help="Trust file, or a release key's .pub.pem. Default: your development key."),
+    typer.Option(
+        "--trust",
+        help="Trust file, or a release key's .pub.pem. Default: the project's here, else your development key.",
+    ),
 ]

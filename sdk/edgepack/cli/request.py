@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import RecipeError
 from edgepack.keys import Identity, development_identity, identity_in
 from edgepack.passphrase import ask_terminal_twice, passphrase_from
+from edgepack.profiles import load_profile
 from edgepack.recipe import FILE_NAME, Gate, Recipe, load_recipe
+from edgepack.recipients import read_recipient
 from edgepack_runtime._fields import canonical_json, parse_json
 from edgepack_runtime.device import load_trust
+from edgepack_runtime.enrolment import Enrolled, Enrolment, enroll_device, write_record
 from edgepack_runtime.grants import DeviceKey
-from edgepack_runtime.keyfiles import PassphraseSource, load_device_key
+from edgepack_runtime.keyfiles import PassphraseSource, load_device_key, load_recipient
 from edgepack_runtime.trust import TrustedKeys
 
-__all__ = ["Overrides", "device_key_from", "new_passphrase", "recipe_from", "trust_from"]
+__all__ = [
+    "Overrides",
+    "device_key_from",
+    "enrolled_from",
+    "key_id_from",
+    "new_passphrase",
+    "recipe_from",
+    "trust_from",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +124,42 @@ def _identity() -> Identity:
     if Path(FILE_NAME).exists() and project.trust.exists():
         return project
     return development_identity()
+
+
+def key_id_from(text: str) -> bytes:
+    """Return the key id a user named: 64 hex digits, or the public key or enrolment record in a file.
+
+    Raises:
+        KeyFileError: it is none of these.
+    """
+    if re.fullmatch(r"[0-9a-f]{64}", text):
+        return bytes.fromhex(text)
+    return read_recipient(Path(text)).key_id
+
+
+def enrolled_from(
+    names: tuple[str, str], out: Path, keys: tuple[Path | None, Path | None], passphrase: PassphraseSource
+) -> Enrolled:
+    """Return what enrolling a device wrote.
+
+    Args:
+        names: of the device, and of its profile.
+        out: the folder for it.
+        keys: a private key that exists, or a public one; neither makes a new key.
+        passphrase: asked if the private key is encrypted.
+
+    Raises:
+        RecipeError: both keys were named.
+        EdgepackError: the profile is unknown, or a file cannot be read or written.
+    """
+    (name, profile), (private, public) = names, keys
+    profile = load_profile(profile).name
+    if public is None:
+        return enroll_device(name, profile, out, key=private, passphrase=passphrase)
+    if private is not None:
+        raise RecipeError("--key and --public exclude each other")
+    enrolment = Enrolment(name=name, profile=profile, public_key=load_recipient(public))
+    return Enrolled(enrolment=enrolment, record=write_record(enrolment, out), key=None)
 
 
 def new_passphrase(

@@ -149,9 +149,8 @@ def show_build(results: Sequence[BuildResult], *, as_json: bool) -> None:
     print_table(console, columns, rows)
     console.print()
     for result in results:
-        who = f"{result.recipients} recipient" + ("s" if result.recipients != 1 else "")
         console.print(
-            f"{escape(str(result.path))}  {_size(result.bundle_bytes)}, signed, encrypted for {who}", soft_wrap=True
+            f"{escape(str(result.path))}  {_size(result.bundle_bytes)}, signed; {result.protection}", soft_wrap=True
         )
 
 
@@ -163,6 +162,7 @@ def _build_json(result: BuildResult) -> dict[str, object]:
         "model_bytes": result.model_bytes,
         "scheme": result.candidates[-1].scheme,
         "recipients": result.recipients,
+        "protection": result.protection.level,
         "candidates": [
             {
                 "scheme": candidate.scheme,
@@ -184,12 +184,17 @@ def _evidence_rows(evidence: Sequence[Evidence]) -> list[list[str]]:
 
 def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) -> None:
     """Print what a bundle says of itself."""
+    from edgepack_runtime.protection import protection_of
+
     header, signers = bundle.header, [key.hex() for key in bundle.signers]
+    protection = protection_of(header.suite, len(bundle.container.grants))
     grants = [grant.key_id.hex() for grant in bundle.container.grants]
     if as_json:
         text = {
             "signed_by": signers,
+            "bundle_id": header.bundle_id.hex(),
             "recipients": grants,
+            "protection": protection.level,
             "security_version": header.security_version,
             "created": header.created,
             "expires": header.expires,
@@ -210,7 +215,9 @@ def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) ->
         *(["input", str(spec)] for spec in manifest.model.inputs),
         *(["output", str(spec)] for spec in manifest.model.outputs),
         ["signed", f"{created} by {', '.join(key[:16] for key in signers)}"],
-        ["encrypted", f"for {', '.join(key[:16] for key in grants)}" if grants else "no: signed only"],
+        ["bundle id", header.bundle_id.hex()],
+        ["protection", protection.text],
+        *(["recipient", key] for key in grants),
         *([f"entry {e.name}", f"{e.role.name.lower()}, {_size(e.stored_length)}"] for e in bundle.entries),
     ]
     print_table(console, ["", ""], rows)

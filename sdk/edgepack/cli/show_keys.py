@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,11 @@ from rich.markup import escape
 from edgepack.cli.show import console_for, print_table
 
 if TYPE_CHECKING:
+    from edgepack.amend import Granted, GrantRow, Removed, Signed
     from edgepack.keydoctor import Finding
     from edgepack.keys import KeyInfo
 
-__all__ = ["show_findings", "show_keys"]
+__all__ = ["show_findings", "show_granted", "show_grants", "show_keys", "show_removed", "show_signed"]
 
 
 def _key_json(key: KeyInfo) -> dict[str, object]:
@@ -69,3 +71,57 @@ def show_findings(keys: Sequence[KeyInfo], findings: Sequence[Finding], *, as_js
         first = f"{errors[0].path}: {errors[0].text}"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         console_for(stderr=True).print(f"[red]edgepack: error:[/red] {escape(first + more)}", soft_wrap=True)
+
+
+def show_signed(done: Signed, *, as_json: bool) -> None:
+    """Print who has signed a bundle now."""
+    signers = [key.hex() for key in done.signers]
+    if as_json:
+        print(json.dumps({"added": done.signer.hex(), "signatures": signers}, indent=2))
+        return
+    header = done.bundle.header
+    print(f"signed {header.product} for {header.profile}, security version {header.security_version}")
+    for key in signers:
+        print(f"  {key}{'  (added now)' if key == done.signer.hex() else ''}")
+
+
+def show_granted(done: Granted, *, as_json: bool) -> None:
+    """Print who was added."""
+    if as_json:
+        table = {
+            "added": [recipient.key_id.hex() for recipient in done.added],
+            "present": [recipient.key_id.hex() for recipient in done.present],
+            "path": None if done.path is None else str(done.path),
+        }
+        print(json.dumps(table, indent=2))
+        return
+    for recipient in done.added:
+        print(f"{done.path}: {recipient.name} can open it ({recipient.key_id.hex()[:16]})")
+    for recipient in done.present:
+        print(f"{recipient.name} could open it already ({recipient.key_id.hex()[:16]})")
+
+
+def _grants_json(rows: Sequence[GrantRow]) -> list[dict[str, str]]:
+    return [{"key_id": row.key_id.hex(), "kind": row.kind, "path": str(row.path)} for row in rows]
+
+
+def show_grants(rows: Sequence[GrantRow], *, as_json: bool) -> None:
+    """Print a line a grant."""
+    if as_json:
+        print(json.dumps(_grants_json(rows), indent=2))
+        return
+    table = [[row.key_id.hex(), row.kind, str(row.path)] for row in rows]
+    print_table(console_for(stderr=False), ["key id", "kind", "in"], table)
+
+
+def show_removed(done: Removed, *, as_json: bool) -> None:
+    """Print who was removed, and what that does not do."""
+    if as_json:
+        print(json.dumps({"removed": _grants_json(done.grants)}, indent=2))
+    else:
+        for row in done.grants:
+            print(f"{row.path}: no grant any more for {row.key_id.hex()}")
+    print(
+        "edgepack: a device that has a copy of this bundle keeps it; only bundles to come stay closed to it",
+        file=sys.stderr,
+    )
