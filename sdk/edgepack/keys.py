@@ -6,7 +6,9 @@ Roles are never mixed: a *root* key signs trust updates, a *release* key bundles
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -263,8 +265,22 @@ def development_identity() -> Identity:
     )
     folder = Path(base) / "development"
     identity = identity_in(folder)
-    # The trust file is written last: where it is, everything is.
-    return identity if identity.trust.exists() else make_identity(folder)
+    if not identity.trust.exists():
+        _make_whole(folder)
+    return identity
+
+
+def _make_whole(folder: Path) -> None:
+    """Make an identity elsewhere and give it its name at once: it may be interrupted, and two may be at it."""
+    _make_folder(folder.parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".identity-", dir=folder.parent) as made:
+            make_identity(Path(made, "new"))
+            Path(made, "new").rename(folder)
+    except OSError as error:
+        # Another process was faster; a folder that holds no identity is the user's to look at.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not identity_in(folder).trust.exists():
+            raise file_error("make", folder, error) from None
 
 
 def device_file(profile: str, trust: str, key: str) -> bytes:

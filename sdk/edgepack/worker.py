@@ -105,10 +105,12 @@ def run_task(function: str, request: object, result_type: type[T], place: Workpl
     )
     frame = io.BytesIO()
     _wire.write_message(frame, Message([_wire.encode(call).value, body.value], body.blobs))
-    with scratch_folder() as scratch, tempfile.TemporaryFile() as errors:
-        process = _start(place.python, scratch, errors)
+    # The reply goes to a memory file, not a pipe: its size is limited as any file's is, it touches no disk, and a
+    # grandchild that keeps it open holds nobody up.
+    with scratch_folder() as scratch, tempfile.TemporaryFile() as errors, _memory_file() as replies:
+        process = _start(place.python, scratch, errors, replies)
         try:
-            output, _ = process.communicate(frame.getvalue(), timeout=place.limits.seconds)
+            process.communicate(frame.getvalue(), timeout=place.limits.seconds)
         except subprocess.TimeoutExpired:
             raise WorkerError(
                 f"{_module(function)} did not finish within {place.limits.seconds} s and was stopped"
@@ -116,6 +118,8 @@ def run_task(function: str, request: object, result_type: type[T], place: Workpl
         finally:
             _stop(process)
         tail = _tail(errors)
+        replies.seek(0)
+        output = replies.read()
     if place.log is not None and tail:
         place.log(tail)
     reply = _Reply(name=_module(function), code=process.returncode, output=output, tail=tail)
@@ -128,7 +132,11 @@ def run_task(function: str, request: object, result_type: type[T], place: Workpl
         raise WorkerError(f"{reply.name} sent no valid reply: {error}") from None
 
 
-def _start(python: Path, scratch: Path, errors: BinaryIO) -> subprocess.Popen[bytes]:
+def _memory_file() -> BinaryIO:
+    return os.fdopen(os.memfd_create("edgepack-reply"), "rb")
+
+
+def _start(python: Path, scratch: Path, errors: BinaryIO, replies: BinaryIO) -> subprocess.Popen[bytes]:
     here = Path(__file__).resolve().parent
     roots = {"edgepack": here, "edgepack_runtime": Path(edgepack_runtime.__file__).resolve().parent}
     command = [str(python), "-I", "-X", "faulthandler", str(here / "_child.py")]
@@ -137,7 +145,7 @@ def _start(python: Path, scratch: Path, errors: BinaryIO) -> subprocess.Popen[by
         return subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=replies,
             stderr=errors,
             cwd=scratch,
             env=_environment(scratch),
@@ -166,9 +174,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _tail(errors: BinaryIO) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +159,17 @@ def test_the_development_identity_lies_where_data_of_a_user_lie(tmp_path, monkey
 def test_the_folder_of_the_development_identity_is_private(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEPACK_HOME", str(tmp_path))
     assert stat.S_IMODE(development_identity().trust.parent.stat().st_mode) == 0o700
+
+
+def test_two_processes_that_make_the_development_identity_at_once_end_with_one(tmp_path: Path):
+    code = (
+        "from edgepack.keys import development_identity as d; "
+        "print(d().signing_key.read_bytes() == d().signing_key.read_bytes())"
+    )
+    environment = os.environ | {"EDGEPACK_HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert [run.communicate()[0].strip() for run in runs] == ["True"] * 4
+    assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["development"]
