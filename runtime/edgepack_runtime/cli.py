@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack_runtime import __version__
+from edgepack_runtime.cli_state import add_state_commands
 from edgepack_runtime.errors import EdgepackError, FileError, InputError
 
 if TYPE_CHECKING:
+    from edgepack_runtime.device import Device
     from edgepack_runtime.manifest import Manifest
     from edgepack_runtime.tensors import Array
     from edgepack_runtime.verify import VerifiedBundle
@@ -44,11 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     inspect = commands.add_parser("inspect", help="say what a bundle is; needs no key")
-    _add_common(inspect)
+    _add_common(inspect, without_device=True)
     inspect.set_defaults(run=_inspect)
 
     verify = commands.add_parser("verify", help="check signature and policy; with --self-test run it as well")
-    _add_common(verify)
+    _add_common(verify, without_device=True)
     verify.add_argument(
         "--self-test", action="store_true", help="decrypt, and replay the golden tensors on this engine"
     )
@@ -70,14 +72,21 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument("--passphrase-file", type=Path, help="file whose first line opens --key")
     enroll.add_argument("--json", action="store_true", help="print the result as JSON")
     enroll.set_defaults(run=_enroll)
+
+    add_state_commands(commands)
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, *, without_device: bool = False) -> None:
     parser.add_argument("bundle", type=Path, help="the .edgepack file")
-    parser.add_argument(
-        "--device", type=Path, required=True, help="device.json: profile, trust and key of this device"
+    who = parser.add_mutually_exclusive_group(required=True) if without_device else parser
+    who.add_argument(
+        "--device", type=Path, required=not without_device, help="device.json: profile, trust and key of this device"
     )
+    if without_device:
+        who.add_argument("--trust", type=Path, help="instead of a device: a trust file, or a release key's .pub.pem")
+        parser.add_argument("--profile", help="with --trust: the profile it must be built for")
+        parser.set_defaults(usage=parser.error)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -99,11 +108,21 @@ def _enroll(args: argparse.Namespace) -> int:
     return 0
 
 
+def _who(args: argparse.Namespace) -> Device:
+    """Return the device the arguments describe: a file, or what a bundle can be held against without one."""
+    from edgepack_runtime.device import Device, load_trust
+
+    if args.device is not None:
+        if args.profile is not None:
+            args.usage("argument --profile: not allowed with argument --device, which has one")
+        return Device.from_file(args.device)
+    return Device(profile=args.profile, trust=load_trust(args.trust))
+
+
 def _inspect(args: argparse.Namespace) -> int:
-    from edgepack_runtime.device import Device
     from edgepack_runtime.session import verify_bundle
 
-    bundle, manifest = verify_bundle(args.bundle, device=Device.from_file(args.device))
+    bundle, manifest = verify_bundle(args.bundle, device=_who(args))
     if args.json:
         print(json.dumps({"signed_by": _signers(bundle), "manifest": json.loads(bundle.manifest)}, indent=2))
         return 0
@@ -117,6 +136,7 @@ def _signers(bundle: VerifiedBundle) -> list[str]:
 
 
 def _summary(bundle: VerifiedBundle, manifest: Manifest) -> list[str]:
+    from edgepack_runtime.moments import expiry_in_words
     from edgepack_runtime.protection import protection_of
 
     header, protection = bundle.header, protection_of(bundle.header.suite, len(bundle.container.grants))
@@ -124,6 +144,7 @@ def _summary(bundle: VerifiedBundle, manifest: Manifest) -> list[str]:
         f"{manifest.name} {manifest.version} for {header.profile}: {manifest.model.scheme} model, "
         f"{header.engine} {header.engine_version}",
         f"signed by {', '.join(name[:16] for name in _signers(bundle))}, security version {header.security_version}",
+        expiry_in_words(header.expires),
         str(protection),
         *(f"input  {spec}" for spec in manifest.model.inputs),
         *(f"output {spec}" for spec in manifest.model.outputs),
@@ -134,12 +155,13 @@ def _summary(bundle: VerifiedBundle, manifest: Manifest) -> list[str]:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from edgepack_runtime.device import Device
     from edgepack_runtime.session import open_bundle, verify_bundle
 
-    device = Device.from_file(args.device)
+    if args.trust is not None and args.profile is None:
+        args.usage("argument --trust: needs --profile NAME, the profile the bundle must be built for")
+    device = _who(args)
     if not args.self_test:
-        bundle, manifest = verify_bundle(args.bundle, device=device)
+        bundle, manifest = verify_bundle(args.bundle, device=device, payload=True)
         result: dict[str, object] = {"verdict": "good", "self_test": None}
     else:
         with open_bundle(args.bundle, device=device, grants=args.grants) as session:

@@ -11,6 +11,7 @@ from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.keyfiles import load_device_key, load_verifying_key, passphrase_in, read_key_file
+from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.trust import TrustedKeys
 
 __all__ = ["ENGINE_POLICIES", "Device", "load_trust"]
@@ -32,9 +33,10 @@ class Device:
         num_threads: threads of the engine, instead of the profile's number.
         accepted: the security version floor by product name.
         engine_policy: one of `ENGINE_POLICIES`.
+        state: where it keeps the floors that bundles have raised; the higher of both counts.
 
     Raises:
-        SchemaError: `engine_policy` is none of them, or `num_threads` is below 1.
+        SchemaError: `engine_policy` is none of them, `num_threads` is below 1, or there is a state and no profile.
     """
 
     profile: str | None
@@ -43,20 +45,23 @@ class Device:
     num_threads: int | None = None
     accepted: Mapping[str, int] = field(default_factory=dict)
     engine_policy: str = "exact"
+    state: StateFolder | None = None
 
     def __post_init__(self) -> None:
         if self.engine_policy not in ENGINE_POLICIES:
             raise SchemaError(f"engine_policy {self.engine_policy!r} is none of {', '.join(ENGINE_POLICIES)}")
         if self.num_threads is not None and self.num_threads < 1:
             raise SchemaError(f"num_threads {self.num_threads} is below 1")
+        if self.state is not None and self.profile is None:
+            raise SchemaError("a device with a state folder needs a profile: its floors are of that profile")
 
     @classmethod
     def from_file(cls, path: str | Path) -> Device:
         """Return the device a JSON file describes; relative paths in it are relative to the file.
 
         ``{"profile": "raspberry-pi-4", "trust": "trust.json", "key": "device.key.pem"}``; optional are
-        ``num_threads``, ``engine_policy``, ``accepted`` (a table of security versions by product) and
-        ``passphrase_file``, whose first line opens an encrypted key.
+        ``num_threads``, ``engine_policy``, ``accepted`` (a table of security versions by product), ``state`` (a
+        folder, read each time a bundle is opened) and ``passphrase_file``, whose first line opens an encrypted key.
 
         Raises:
             FileError: a file cannot be read.
@@ -69,7 +74,7 @@ class Device:
         if secret is not None and not _is_encrypted(path.parent, key):
             fields.refuse("passphrase_file", "the key is not encrypted, or there is none")
         passphrase = None if secret is None else passphrase_in(path.parent / secret)
-        accepted = fields.take_table("accepted", {})
+        accepted, state = fields.take_table("accepted", {}), fields.take("state", str, None)
         device = cls(
             profile=fields.take("profile", str),
             trust=load_trust(path.parent / fields.take("trust", str)),
@@ -77,6 +82,7 @@ class Device:
             num_threads=fields.take("num_threads", int, None),
             accepted={name: accepted.take(name, int) for name in accepted.names()},
             engine_policy=fields.take_choice("engine_policy", ENGINE_POLICIES, "exact"),
+            state=None if state is None else StateFolder(path.parent / state),
         )
         fields.finish()
         return device

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.device import Device
-from edgepack_runtime.encryption import PayloadSuite
+from edgepack_runtime.encryption import PayloadSuite, check_segments
 from edgepack_runtime.engines import Engine, installed, load
 from edgepack_runtime.errors import EngineError, FormatError, IncompatibleError, SelfTestError
 from edgepack_runtime.golden import Replay, replay_golden
@@ -18,6 +18,7 @@ from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.plaintext import PlaintextModel, forbid_core_dumps
 from edgepack_runtime.selftest import StoredGolden
 from edgepack_runtime.sidecar import sidecar_grants
+from edgepack_runtime.table import Entry
 from edgepack_runtime.tensors import Array, TensorSpec
 from edgepack_runtime.verify import Policy, UnlockedBundle, VerifiedBundle, verify
 
@@ -116,7 +117,9 @@ class Session:
         return f"<Session of {self.manifest.name} {self.manifest.version} on {self.engine}>"
 
 
-def open_bundle(path: str | Path, *, device: Device, grants: str | Path | None = None) -> Session:
+def open_bundle(
+    path: str | Path, *, device: Device, grants: str | Path | None = None, clock: int | None = None
+) -> Session:
     """Return a session of the bundle at `path`, verified, decrypted into memory and loaded.
 
     Args:
@@ -124,6 +127,7 @@ def open_bundle(path: str | Path, *, device: Device, grants: str | Path | None =
         device: whom it trusts, and the key that opens.
         grants: a sidecar file with this device's grant; without it, `path` + ``.grant`` is read if it exists and the
             bundle itself has no grant for this device.
+        clock: unix seconds when installing, so that expired bundles are refused; None when running what is installed.
 
     Nothing in the file is parsed before its signature holds, and the plaintext never touches a disk. From here on
     this process dumps no core (`edgepack_runtime.plaintext.forbid_core_dumps`) if the bundle is encrypted.
@@ -132,11 +136,12 @@ def open_bundle(path: str | Path, *, device: Device, grants: str | Path | None =
         FileError: the file cannot be read.
         BundleError: it is no bundle, not signed by whom this device trusts, for another profile or engine, older than
             accepted, not encrypted to this device, or altered.
+        StateError: the device has a state folder, and no good state in it.
         EngineError: the engine is missing, of another version, or refuses the model.
     """
     with ExitStack() as opened:
         file = opened.enter_context(BundleFile(Path(path)))
-        bundle = _verify(file, device)
+        bundle = _verify(file, device, clock)
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
         exact = _check_engine(bundle, device)
@@ -161,22 +166,46 @@ def open_bundle(path: str | Path, *, device: Device, grants: str | Path | None =
     return session
 
 
-def verify_bundle(path: str | Path, *, device: Device) -> tuple[VerifiedBundle, Manifest]:
+def verify_bundle(path: str | Path, *, device: Device, payload: bool = False) -> tuple[VerifiedBundle, Manifest]:
     """Return what a bundle says of itself, once its signature and this device's policy hold; needs no device key.
+
+    Args:
+        path: the bundle.
+        device: whom it trusts.
+        payload: whether to read the payload too, and hold every byte of it against what was signed.
 
     Raises:
         FileError: the file cannot be read.
         BundleError: as `open_bundle`, short of decryption.
+        StateError: the device has a state folder, and no good state in it.
     """
     with BundleFile(Path(path)) as file:
-        bundle = _verify(file, device)
+        bundle = _verify(file, device, None)
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
+        for entry in bundle.entries if payload else ():
+            _check_stored(file, bundle, entry)
         return bundle, manifest
 
 
-def _verify(file: BundleFile, device: Device) -> VerifiedBundle:
-    return verify(file.container, device.trust, Policy(profile=device.profile, accepted=device.accepted))
+def _check_stored(file: BundleFile, bundle: VerifiedBundle, entry: Entry) -> None:
+    start = bundle.container.preamble.front_length + entry.offset
+    check_segments(
+        bundle.header.suite,
+        entry.stored_length,
+        entry.digests,
+        lambda offset, size: file.read(start + offset, size),
+    )
+
+
+def _verify(file: BundleFile, device: Device, clock: int | None) -> VerifiedBundle:
+    accepted, now = dict(device.accepted), clock
+    if device.state is not None and device.profile is not None:
+        state = device.state.read()
+        for product, floor in state.floors_of(device.profile).items():
+            accepted[product] = max(floor, accepted.get(product, 0))
+        now = None if clock is None else max(clock, state.time_floor)
+    return verify(file.container, device.trust, Policy(profile=device.profile, accepted=accepted, now=now))
 
 
 def check_consistent(bundle: VerifiedBundle, manifest: Manifest) -> None:

@@ -11,13 +11,16 @@ MAX_LINES = 400
 DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors"}),
     frozenset({"_fields", "_files", "container", "encryption"}),
-    frozenset({"bundlefile", "plaintext", "profile", "signing", "table", "tensors"}),
-    frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "trust"}),
+    frozenset({"bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
+    frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "state", "trust"}),
     frozenset(
         {"engines.ai_edge_litert", "engines.tflite_runtime", "keyfiles", "probe", "protection", "sidecar", "verify"}
+        | {"statefile"}
     ),
     frozenset({"device", "enrolment", "selftest"}),
     frozenset({"session"}),
+    frozenset({"acceptance"}),
+    frozenset({"cli_state"}),
     frozenset({"cli"}),
 )
 # The host stands on the whole device package.
@@ -74,8 +77,8 @@ NEWER_THAN_3_10 = {"tomllib"}
 CORE = tuple(
     f"{DEVICE}.{name}"
     for name in (
-        "_fields", "container", "encryption", "golden", "grants", "manifest", "profile", "signing", "table",
-        "tensors", "trust", "verify",
+        "_fields", "container", "encryption", "golden", "grants", "manifest", "profile", "signing", "state",
+        "table", "tensors", "trust", "verify",
     )
 )  # fmt: skip
 IMPURE_MODULES = {
