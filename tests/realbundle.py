@@ -60,7 +60,11 @@ class RealModel:
 @functools.cache
 def model(name: str = "two_by_two") -> RealModel:
     """Return a model of `tests/data/engines`."""
-    path = MODELS / f"{name}.tflite"
+    return of_file(MODELS / f"{name}.tflite")
+
+
+def of_file(path: Path) -> RealModel:
+    """Return the model in a file, with what the engine here makes of three samples."""
     engine = load(ENGINE, str(path), num_threads=1)
     golden = []
     for i in range(3):

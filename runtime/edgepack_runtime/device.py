@@ -11,6 +11,7 @@ from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.keyfiles import load_device_key, load_verifying_key, passphrase_in, read_key_file
+from edgepack_runtime.plaintext import forbid_core_dumps
 from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.trust import TrustedKeys
 
@@ -62,6 +63,7 @@ class Device:
         ``{"profile": "raspberry-pi-4", "trust": "trust.json", "key": "device.key.pem"}``; optional are
         ``num_threads``, ``engine_policy``, ``accepted`` (a table of security versions by product), ``state`` (a
         folder, read each time a bundle is opened) and ``passphrase_file``, whose first line opens an encrypted key.
+        With a key this process dumps no core from here on (`edgepack_runtime.plaintext.forbid_core_dumps`).
 
         Raises:
             FileError: a file cannot be read.
@@ -71,6 +73,9 @@ class Device:
         path = Path(path)
         fields = Fields(parse_json(read_capped(path, _MAX_BYTES), path.name), path.name)
         key, secret = fields.take("key", str, None), fields.take("passphrase_file", str, None)
+        if key is not None:
+            # Before it is read: it opens every bundle that was ever made for this device.
+            forbid_core_dumps()
         if secret is not None and not _is_encrypted(path.parent, key):
             fields.refuse("passphrase_file", "the key is not encrypted, or there is none")
         passphrase = None if secret is None else passphrase_in(path.parent / secret)
@@ -105,5 +110,7 @@ def load_trust(path: Path) -> TrustedKeys:
     except FileError as error:
         raise FileError(error.message, hint="name the trust file, or the release key's .pub.pem") from None
     if b"-----BEGIN " in data:
+        # Should it be a private key, no frame of the refusal shall hold it.
+        del data
         return TrustedKeys.of([load_verifying_key(path)], threshold=1)
     return TrustedKeys.from_json(data, str(path))

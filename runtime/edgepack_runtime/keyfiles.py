@@ -98,7 +98,15 @@ def passphrase_in(path: Path) -> PassphraseSource:
 
 def _private(path: Path, passphrase: PassphraseSource | None, roles: tuple[str, ...]) -> object:
     data = read_key_file(path)
-    _check_role(path, data, roles)
+    try:
+        _check_role(path, read_label(data), roles)
+        return _parse_private(path, data, passphrase)
+    finally:
+        # A traceback may be shown with the locals of its frames; none of them holds a key.
+        del data
+
+
+def _parse_private(path: Path, data: bytes, passphrase: PassphraseSource | None) -> object:
     try:
         return load_pem_private_key(data, password=None)
     except TypeError:
@@ -108,37 +116,36 @@ def _private(path: Path, passphrase: PassphraseSource | None, roles: tuple[str, 
                 hint="--passphrase-file, or passphrase_file in device.json",
             ) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise _no_private_key(path, data) from None
+        hint = "this is a public key; its private half is needed" if b"PUBLIC KEY" in data else None
+        # Whatever it is, it may be most of a key.
+        del data
+        raise KeyFileError(f"{path}: no PEM private key (PKCS#8)", hint=hint) from None
     try:
         return load_pem_private_key(data, password=passphrase(str(path)))
     except (ValueError, UnsupportedAlgorithm, TypeError):
         raise KeyFileError(f"{path}: the passphrase does not open this private key") from None
 
 
-def _no_private_key(path: Path, data: bytes) -> KeyFileError:
-    hint = "this is a public key; its private half is needed" if b"PUBLIC KEY" in data else None
-    return KeyFileError(f"{path}: no PEM private key (PKCS#8)", hint=hint)
-
-
 def _public(path: Path, roles: tuple[str, ...]) -> object:
     data = read_key_file(path)
-    if b"PRIVATE KEY" in data:
-        raise KeyFileError(
-            f"{path}: this is a private key, a public one is wanted",
-            hint="keep it where it is, and name the .pub.pem file beside it",
-        )
-    _check_role(path, data, roles)
     try:
+        if b"PRIVATE KEY" in data:
+            raise KeyFileError(
+                f"{path}: this is a private key, a public one is wanted",
+                hint="keep it where it is, and name the .pub.pem file beside it",
+            )
+        _check_role(path, read_label(data), roles)
         return load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         raise KeyFileError(f"{path}: no PEM public key") from None
+    finally:
+        del data
 
 
-def _check_role(path: Path, data: bytes, roles: tuple[str, ...]) -> None:
-    role = read_label(data).role
-    if role is not None and role not in roles:
+def _check_role(path: Path, label: KeyLabel, roles: tuple[str, ...]) -> None:
+    if label.role is not None and label.role not in roles:
         raise KeyFileError(
-            f"{path}: this is a {role} key, a {' or '.join(roles)} key is wanted",
+            f"{path}: this is a {label.role} key, a {' or '.join(roles)} key is wanted",
             hint="one key has one role; `edgepack keys generate --role` makes another",
         )
 
