@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ class Question:
     accepted: Mapping[str, int]
     now: int | None
     device: bytes | None = field(repr=False)
+    revoked_keys: tuple[bytes, ...] = ()
+    revoked_bundles: tuple[bytes, ...] = ()
+    sidecar: bytes | None = None
     reads_manifest: bool = False
 
     def pack(self) -> bytes:
@@ -36,6 +40,9 @@ class Question:
         lines += [f"profile {self.profile}", *(f"floor {name} {floor}" for name, floor in self.accepted.items())]
         lines += [] if self.now is None else [f"now {self.now}"]
         lines += [] if self.device is None else [f"device {self.device.hex()}"]
+        lines += [f"revoked-key {key.hex()}" for key in self.revoked_keys]
+        lines += [f"revoked-bundle {bundle.hex()}" for bundle in self.revoked_bundles]
+        lines += [] if self.sidecar is None else [f"sidecar {self.sidecar.hex()}"]
         lines += ["manifest check"] if self.reads_manifest else []
         lines.append(f"bundle {len(self.bundle)}")
         return "".join(line + "\n" for line in lines).encode("ascii") + self.bundle
@@ -70,20 +77,28 @@ def load(*groups: str, folder: Path = VECTORS) -> Iterator[Case]:
         if not groups or path.stem in groups:
             document = json.loads(path.read_text("utf-8"))
             keys = {
-                name: (base64.b64decode(key["public_spki"]), base64.b64decode(key["private_pkcs8_test_only"]))
+                name: _key(base64.b64decode(key["public_spki"]), base64.b64decode(key["private_pkcs8_test_only"]))
                 for name, key in document["test_keys"].items()
             }
             for vector in document["vectors"]:
                 yield _case(document["group"], vector, keys)
 
 
-def _case(group: str, vector: Mapping[str, object], keys: Mapping[str, tuple[bytes, bytes]]) -> Case:
+_Key = tuple[bytes, bytes, bytes]
+
+
+def _key(public: bytes, private: bytes) -> _Key:
+    return public, private, hashlib.sha256(public).digest()
+
+
+def _case(group: str, vector: Mapping[str, object], keys: Mapping[str, _Key]) -> Case:
     found: dict[str, object] = dict(vector)
     trust, policy, expect = found.pop("trust"), found.pop("policy"), found.pop("expect")
     assert isinstance(trust, dict)
     assert isinstance(policy, dict)
     assert isinstance(expect, dict)
     name, device, packed = str(found.pop("name")), found.pop("device"), str(found.pop("bundle_gzip"))
+    sidecar = found.pop("sidecar_gzip", None)
     question = Question(
         bundle=gzip.decompress(base64.b64decode(packed)),
         threshold=trust["threshold"],
@@ -92,6 +107,9 @@ def _case(group: str, vector: Mapping[str, object], keys: Mapping[str, tuple[byt
         accepted=policy["accepted"],
         now=policy["now"],
         device=None if device is None else keys[str(device)][1],
+        revoked_keys=tuple(keys[key][2] for key in trust["revoked_keys"]),
+        revoked_bundles=tuple(bytes.fromhex(bundle) for bundle in trust["revoked_bundles"]),
+        sidecar=None if sidecar is None else gzip.decompress(base64.b64decode(str(sidecar))),
         reads_manifest=bool(found.pop("reads_manifest", False)),
     )
     # A field nobody reads here would be a condition nobody tests.

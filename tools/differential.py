@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tools.conformance import Question, Reader
-from tools.vectors.keys import pkcs8, seed, spki
+from tools.vectors.keys import key_id, pkcs8, seed, spki
 from tools.vectors.layout import (
     CHUNK,
     ENTRY_AT,
@@ -264,8 +264,22 @@ def _device(change: _Mutator, base: Seed, bench: Sequence[Seed]) -> Question:
             replace(question, device=pick.choice(bench).question.device),
             replace(question, trust=pick.choice(bench).question.trust, threshold=1),
             replace(question, threshold=pick.choice((0, 1, 2, 3))),
+            replace(question, revoked_bundles=(bytes(16), pick.choice((spec.bundle_id, pick.randbytes(16))))),
+            replace(question, revoked_keys=(key_id(pick.choice(("ed25519 stranger", "p256 release x"))),)),
+            replace(question, sidecar=_sidecar(change, base, bench)),
+            replace(
+                question,
+                bundle=replace(base.parts, grants=()).file(),
+                sidecar=_sidecar(change, base, bench),
+            ),
         )
     )
+
+
+def _sidecar(change: _Mutator, base: Seed, bench: Sequence[Seed]) -> bytes:
+    """Return a grants block that may be needed, altered half of the time."""
+    block = change.random.choice((base, change.random.choice(bench))).parts.grants_block()
+    return change.bytes(block, [block]) if change.random.randrange(2) else block
 
 
 def campaign(readers: Sequence[Ask], *, count: int, run: int, keep: Path | None = None) -> Findings:

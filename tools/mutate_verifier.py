@@ -38,7 +38,10 @@ __all__ = ["EQUIVALENT", "MODULES", "Mutant", "main", "mutants"]
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "edgepack_runtime"
 MODULES = ("container", "table", "encryption", "signing", "grants", "trust", "verify")
-UNIT_TESTS = ("tests/conformance/test_guards.py", *(f"tests/unit/runtime/test_{name}.py" for name in MODULES))
+UNIT_TESTS = (
+    "tests/conformance/test_guards.py",
+    *(f"tests/unit/runtime/test_{name}.py" for name in (*MODULES, "revocation")),
+)
 TIME_LIMIT = 120
 
 # Mutants that are the same program, each with the proof. Named as printed.

@@ -9,29 +9,41 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO
 
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
-from edgepack_runtime.container import PREAMBLE_SIZE, Container, Preamble
+from edgepack_runtime.container import PREAMBLE_SIZE, Container, Grant, Preamble
+from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.errors import (
     BundleError,
     ExpiredError,
+    FileError,
     FormatError,
     GrantError,
     IncompatibleError,
     PayloadError,
+    RevokedError,
     RollbackError,
     SchemaError,
     SignatureError,
 )
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.manifest import Manifest
+from edgepack_runtime.sidecar import sidecar_grants, sidecar_path
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.verify import Policy, VerifiedBundle, verify
 from tools.conformance import Question, ok, refused
 
 __all__ = ["answer", "main"]
+
+
+class _SidecarError(BundleError):
+    """A sidecar was needed and is no grants block."""
+
 
 # Class, how the message begins or what it holds, outcome, step; the first that fits counts.
 _STEPS: tuple[tuple[type[BundleError], str, str, int], ...] = (
@@ -46,11 +58,14 @@ _STEPS: tuple[tuple[type[BundleError], str, str, int], ...] = (
     (FormatError, "", "format", 8),
     (SignatureError, "the threshold is", "signature", 5),
     (SignatureError, "", "signature", 6),
+    (RevokedError, "signed by", "signature", 6),
+    (RevokedError, "bundle", "policy", 10),
     (IncompatibleError, "header:", "policy", 7),
     (IncompatibleError, "entry", "policy", 8),
     (IncompatibleError, "built for profile", "policy", 9),
     (RollbackError, "", "policy", 10),
     (ExpiredError, "", "policy", 11),
+    (_SidecarError, "", "format", 12),
     (GrantError, "does not open", "unwrap", 12),
     (GrantError, " holds ", "unwrap", 12),
     (GrantError, "", "no-grant", 12),
@@ -72,9 +87,12 @@ def answer(question: Question) -> str:
         raise
 
 
-@functools.cache
-def _trust(keys: tuple[bytes, ...], threshold: int) -> TrustedKeys:
-    return TrustedKeys.of([load_der_public_key(key) for key in keys], threshold=threshold)  # type: ignore[misc]
+@functools.lru_cache(maxsize=256)
+def _trust(
+    keys: tuple[bytes, ...], threshold: int, revoked_keys: tuple[bytes, ...], revoked_bundles: tuple[bytes, ...]
+) -> TrustedKeys:
+    trust = TrustedKeys.of([load_der_public_key(key) for key in keys], threshold=threshold)  # type: ignore[misc]
+    return replace(trust, revoked_keys=frozenset(revoked_keys), revoked_bundles=frozenset(revoked_bundles))
 
 
 @functools.cache
@@ -87,7 +105,7 @@ def _open(question: Question) -> str:
     preamble = Preamble.parse(data[:PREAMBLE_SIZE])
     container = Container.from_front(data[: preamble.front_length], len(data))
     try:
-        trust = _trust(question.trust, question.threshold)
+        trust = _trust(question.trust, question.threshold, question.revoked_keys, question.revoked_bundles)
     except SchemaError:
         # A trust store that can be satisfied by nobody, or by anybody, cannot even be made here.
         return refused("signature", 5 if question.threshold < 1 else 6)
@@ -103,9 +121,12 @@ def _open(question: Question) -> str:
 
 def _entries(bundle: VerifiedBundle, question: Question) -> dict[str, str]:
     """Return the SHA-256 of each entry's plaintext."""
-    device = None if question.device is None else _device(question.device)
-    found = {}
-    with bundle.unlock(device) as unlocked:
+    device, found = None if question.device is None else _device(question.device), {}
+    try:
+        sidecar = _sidecar(bundle, device, question.sidecar)
+    except (FormatError, FileError) as error:
+        raise _SidecarError(str(error)) from None
+    with bundle.unlock(device, sidecar) as unlocked:
         for entry in bundle.entries:
             into = bytearray(b"\xaa" * entry.plain_length)
             try:
@@ -117,6 +138,16 @@ def _entries(bundle: VerifiedBundle, question: Question) -> dict[str, str]:
                 raise
             found[entry.name] = hashlib.sha256(into).hexdigest()
     return found
+
+
+def _sidecar(bundle: VerifiedBundle, device: DeviceKey | None, data: bytes | None) -> tuple[Grant, ...]:
+    """Return the grants beside the bundle as a device finds them: in a file, read where one is needed."""
+    if data is None or bundle.header.suite is PayloadSuite.PLAIN:
+        return ()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bundle.edgepack"
+        sidecar_path(path).write_bytes(data)
+        return sidecar_grants(bundle.container, device, path)
 
 
 def _read(stream: BinaryIO) -> Question | None:
@@ -138,6 +169,9 @@ def _read(stream: BinaryIO) -> Question | None:
         accepted={name: int(floor) for name, floor in floors},
         now=int(lines["now"][0]) if "now" in lines else None,
         device=bytes.fromhex(lines["device"][0]) if "device" in lines else None,
+        revoked_keys=tuple(bytes.fromhex(key) for key in lines.get("revoked-key", [])),
+        revoked_bundles=tuple(bytes.fromhex(bundle) for bundle in lines.get("revoked-bundle", [])),
+        sidecar=bytes.fromhex(lines["sidecar"][0]) if "sidecar" in lines else None,
         reads_manifest="manifest" in lines,
     )
 

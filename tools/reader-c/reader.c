@@ -13,9 +13,9 @@
 #include <string.h>
 
 enum {
-    PREAMBLE = 32, HEADER = 240, ENTRY = 80, NAME = 32,
+    PREAMBLE = 32, HEADER = 240, ENTRY = 80, NAME = 32, BUNDLE_ID = 16,
     MAX_SIGNED = 512 * 1024, MAX_SIGNATURES_BLOCK = 64 * 1024, MAX_GRANTS_BLOCK = 1024 * 1024,
-    MAX_SIGNATURES = 16, MAX_ENTRIES = 64, MAX_KEYS = 64, MAX_FLOORS = 16,
+    MAX_SIGNATURES = 16, MAX_ENTRIES = 64, MAX_KEYS = 64, MAX_FLOORS = 16, MAX_REVOKED = 64,
     CHUNK = 16 * 1024, SEGMENT_CHUNKS = 64, MAX_SEGMENT = ENTRY_HEADER + SEGMENT_CHUNKS * (CHUNK + TAG)
 };
 #define PAYLOAD_TYPE "application/vnd.edgepack.bundle.v1"
@@ -39,7 +39,18 @@ struct question {
     int is_installing;
     uint64_t now;
     EVP_PKEY *device;
+    uint8_t revoked_keys[MAX_REVOKED][DIGEST], revoked_bundles[MAX_REVOKED][BUNDLE_ID];
+    size_t revoked_key_count, revoked_bundle_count;
+    uint8_t *sidecar; /* NULL if there is none */
+    size_t sidecar_size;
     int reads_manifest;
+};
+
+/* A sealed content key in a block of grants; `sealed` is NULL if there is none. */
+struct grant {
+    const uint8_t *sealed;
+    uint16_t length;
+    uint8_t kind;
 };
 
 /* The bundle on its way in: `left` bytes are still to come. */
@@ -59,9 +70,7 @@ struct bundle {
     uint32_t signed_length, signatures_length, grants_length;
     uint64_t payload_length;
     uint8_t *signed_region, *signatures, *grants;
-    const uint8_t *grant; /* the sealed key for this device, and what stands before it; NULL if there is none */
-    int grant_is_of;
-    uint16_t grant_size;
+    struct grant grant; /* for this device */
     uint16_t suite;
     struct entry entries[MAX_ENTRIES];
     uint32_t entry_count;
@@ -157,37 +166,40 @@ static int split_signatures(const struct bundle *bundle, struct signature *found
     return 1;
 }
 
-/* Step 4, grants; remember the one for this device. */
-static int split_grants(struct bundle *bundle, const uint8_t *device_id, struct verdict *verdict)
+/* Step 4, grants, of the bundle or a sidecar; remember the one for this device. 0 if the block is malformed. */
+static int split_grants(const uint8_t *block, size_t size, const uint8_t *device_id, struct grant *grant)
 {
     static const uint16_t sizes[] = {0, 80, 113, 384};
-    const uint8_t *at = bundle->grants, *end = at + bundle->grants_length, *before = NULL;
+    const uint8_t *at = block, *end = at + size, *before = NULL;
     if (end - at < 2)
-        REFUSE(verdict, "format", 4);
+        return 0;
     size_t count = u16(at);
     at += 2;
     for (size_t i = 0; i < count; i++) {
         if (end - at < 4 + DIGEST)
-            REFUSE(verdict, "format", 4);
+            return 0;
         uint8_t kind = at[0];
         uint16_t length = u16(at + 2);
         const uint8_t *id = at + 4;
         if (at[1] != 0 || (kind >= 1 && kind <= 3 && length != sizes[kind]))
-            REFUSE(verdict, "format", 4);
+            return 0;
         at += 4 + DIGEST;
         if (end - at < length || (before && memcmp(before, id, DIGEST) >= 0))
-            REFUSE(verdict, "format", 4);
-        if (device_id && memcmp(device_id, id, DIGEST) == 0) {
-            bundle->grant = at;
-            bundle->grant_is_of = kind;
-            bundle->grant_size = length;
-        }
+            return 0;
+        if (device_id && memcmp(device_id, id, DIGEST) == 0)
+            *grant = (struct grant){at, length, kind};
         before = id;
         at += length;
     }
-    if (at != end)
-        REFUSE(verdict, "format", 4);
-    return 1;
+    return at == end;
+}
+
+static int is_revoked(const uint8_t *id, const uint8_t *revoked, size_t count, size_t size)
+{
+    for (size_t i = 0; i < count; i++)
+        if (memcmp(id, revoked + i * size, size) == 0)
+            return 1;
+    return 0;
 }
 
 /* Steps 5 and 6. */
@@ -207,6 +219,8 @@ static int check_signatures(const struct question *question, const struct bundle
     int good = 1;
     /* Key ids in the file are distinct, so each signature that counts is of another key. */
     for (size_t i = 0; i < count && good; i++) {
+        if (is_revoked(signatures[i].key_id, question->revoked_keys[0], question->revoked_key_count, DIGEST))
+            continue;
         for (size_t k = 0; k < question->trusted; k++) {
             uint8_t id[DIGEST];
             if (key_id(question->trust[k], id) && memcmp(id, signatures[i].key_id, DIGEST) == 0) {
@@ -321,6 +335,8 @@ static int check_policy(const struct question *question, const struct bundle *bu
     uint64_t floor = 0, expires = u64(h + 32);
     if (memcmp(h + 128, question->profile, NAME) != 0)
         REFUSE(verdict, "policy", 9);
+    if (is_revoked(h + 48, question->revoked_bundles[0], question->revoked_bundle_count, BUNDLE_ID))
+        REFUSE(verdict, "policy", 10);
     for (size_t i = 0; i < question->floor_count; i++)
         if (memcmp(h + 96, question->floors[i].product, NAME) == 0)
             floor = question->floors[i].version;
@@ -332,16 +348,23 @@ static int check_policy(const struct question *question, const struct bundle *bu
 }
 
 /* Step 12. */
-static int unwrap(const struct question *question, struct bundle *bundle, struct verdict *verdict)
+static int unwrap(const struct question *question, const uint8_t *device_id, struct bundle *bundle,
+                  struct verdict *verdict)
 {
     uint8_t info[sizeof GRANT_INFO + DIGEST] = GRANT_INFO;
     if (bundle->suite == 0)
         return 1;
-    if (bundle->grant == NULL || bundle->grant_is_of != grant_kind(question->device))
+    /* A sidecar is looked into only where the bundle has no grant for this device. */
+    if (device_id && bundle->grant.sealed == NULL && question->sidecar &&
+        (question->sidecar_size > MAX_GRANTS_BLOCK ||
+         !split_grants(question->sidecar, question->sidecar_size, device_id, &bundle->grant)))
+        REFUSE(verdict, "format", 12);
+    if (bundle->grant.sealed == NULL || bundle->grant.kind != grant_kind(question->device))
         REFUSE(verdict, "no-grant", 12);
     if (EVP_Digest(bundle->signed_region, bundle->signed_length, info + sizeof GRANT_INFO, NULL, EVP_sha256(),
                    NULL) != 1 ||
-        !open_grant(question->device, bundle->grant, bundle->grant_size, info, sizeof info, bundle->content_key))
+        !open_grant(question->device, bundle->grant.sealed, bundle->grant.length, info, sizeof info,
+                    bundle->content_key))
         REFUSE(verdict, "unwrap", 12);
     return 1;
 }
@@ -412,13 +435,15 @@ static int read_bundle(struct source *source, const struct question *question, s
 {
     struct signature signatures[MAX_SIGNATURES];
     size_t count = 0;
-    uint8_t device_id[DIGEST];
-    int has_device = question->device && key_id(question->device, device_id);
-    if (!read_front(source, bundle, verdict) || !split_signatures(bundle, signatures, &count, verdict) ||
-        !split_grants(bundle, has_device ? device_id : NULL, verdict) ||
-        !check_signatures(question, bundle, signatures, count, verdict) || !check_header(bundle, verdict) ||
+    uint8_t id[DIGEST];
+    const uint8_t *device_id = question->device && key_id(question->device, id) ? id : NULL;
+    if (!read_front(source, bundle, verdict) || !split_signatures(bundle, signatures, &count, verdict))
+        return 0;
+    if (!split_grants(bundle->grants, bundle->grants_length, device_id, &bundle->grant))
+        REFUSE(verdict, "format", 4);
+    if (!check_signatures(question, bundle, signatures, count, verdict) || !check_header(bundle, verdict) ||
         !check_table(bundle, verdict) || !check_policy(question, bundle, verdict) ||
-        !unwrap(question, bundle, verdict))
+        !unwrap(question, device_id, bundle, verdict))
         return 0;
     for (uint32_t i = 0; i < bundle->entry_count; i++)
         if (!read_entry(source, bundle, &bundle->entries[i], verdict))
@@ -465,12 +490,13 @@ static void die(const char *what)
 
 static size_t from_hex(char *text)
 {
+    static const char digits[] = "0123456789abcdef";
     size_t size = strlen(text) / 2;
     for (size_t i = 0; i < size; i++) {
-        unsigned byte;
-        if (sscanf(text + 2 * i, "%2x", &byte) != 1)
+        const char *high = memchr(digits, text[2 * i], 16), *low = memchr(digits, text[2 * i + 1], 16);
+        if (high == NULL || low == NULL)
             die("hex");
-        text[i] = (char)byte;
+        text[i] = (char)((high - digits) << 4 | (low - digits));
     }
     return size;
 }
@@ -508,6 +534,13 @@ static void set_name(char field[NAME], const char *name)
     memcpy(field, name, strlen(name));
 }
 
+static void set_id(uint8_t *ids, size_t *count, size_t size, char *hex)
+{
+    if (*count == MAX_REVOKED || strlen(hex) != 2 * size || from_hex(hex) != size)
+        die("revoked");
+    memcpy(ids + size * (*count)++, hex, size);
+}
+
 static void set_line(struct question *question, char *line)
 {
     char *rest = strchr(line, ' ');
@@ -536,6 +569,14 @@ static void set_line(struct question *question, char *line)
     } else if (strcmp(line, "now") == 0) {
         question->is_installing = 1;
         question->now = strtoull(rest, NULL, 10);
+    } else if (strcmp(line, "revoked-key") == 0) {
+        set_id(question->revoked_keys[0], &question->revoked_key_count, DIGEST, rest);
+    } else if (strcmp(line, "revoked-bundle") == 0) {
+        set_id(question->revoked_bundles[0], &question->revoked_bundle_count, BUNDLE_ID, rest);
+    } else if (strcmp(line, "sidecar") == 0 && question->sidecar == NULL) {
+        question->sidecar_size = from_hex(rest);
+        question->sidecar = need(malloc(question->sidecar_size ? question->sidecar_size : 1));
+        memcpy(question->sidecar, rest, question->sidecar_size);
     } else if (strcmp(line, "manifest") == 0) {
         question->reads_manifest = 1;
     } else {
@@ -562,6 +603,7 @@ int main(void)
         for (size_t i = 0; i < question->trusted; i++)
             EVP_PKEY_free(question->trust[i]);
         EVP_PKEY_free(question->device);
+        free(question->sidecar);
         memset(question, 0, sizeof *question);
     }
     if (line)

@@ -27,6 +27,8 @@ GROUPS: Mapping[str, Callable[[], Iterator[Vector]]] = {
     "policy": table.policy,
     "order": table.order,
     "grants": sealed.grants,
+    "sidecar": sealed.sidecar,
+    "revoked": table.revoked,
     "payload": sealed.payload,
     "sizes": sealed.sizes,
     "manifest": sealed.manifest,
@@ -38,7 +40,7 @@ def document(group: str) -> dict[str, object]:
     vectors = list(GROUPS[group]())
     names = [vector.name for vector in vectors]
     assert len(set(names)) == len(names), [name for name in names if names.count(name) > 1]
-    keys = sorted({name for v in vectors for name in (*v.trust, *([v.device] if v.device else []))})
+    keys = sorted({name for v in vectors for name in (*v.trust, *v.revoked_keys, *([v.device] if v.device else []))})
     return {
         "format": "edgepack-vectors-1",
         "group": group,
@@ -58,10 +60,16 @@ def _to_json(vector: Vector) -> dict[str, object]:
         expect["entries"] = {name: hashlib.sha256(plain).hexdigest() for name, plain in vector.entries.items()}
     return {
         "name": vector.name,
-        "trust": {"threshold": vector.threshold, "keys": list(vector.trust)},
+        "trust": {
+            "threshold": vector.threshold,
+            "keys": list(vector.trust),
+            "revoked_keys": list(vector.revoked_keys),
+            "revoked_bundles": [bundle.hex() for bundle in vector.revoked_bundles],
+        },
         "policy": {"profile": vector.profile, "accepted": dict(vector.accepted), "now": vector.now},
         "device": vector.device,
         **({"reads_manifest": True} if vector.reads_manifest else {}),
+        **({} if vector.sidecar is None else {"sidecar": _base64(vector.sidecar)}),
         "bundle": _base64(vector.bundle),
         "expect": expect,
     }
@@ -74,18 +82,29 @@ def _base64(data: bytes) -> str:
 def _unpacked(path: Path) -> dict[str, object]:
     """Return a committed group as `document` has it: compressors may differ, what they hold may not."""
     found: dict[str, object] = json.loads(path.read_text("utf-8"))
-    for vector in found["vectors"]:  # type: ignore[attr-defined]
-        packed = base64.b64decode(vector.pop("bundle_gzip"))
-        expect = vector.pop("expect")
-        vector |= {"bundle": _base64(gzip.decompress(packed)), "expect": expect}
+    found["vectors"] = [_each_blob(vector, _decompress, "_gzip", "") for vector in found["vectors"]]  # type: ignore[attr-defined]
     return found
 
 
 def _packed(found: dict[str, object]) -> str:
-    for vector in found["vectors"]:  # type: ignore[attr-defined]
-        data, expect = base64.b64decode(vector.pop("bundle")), vector.pop("expect")
-        vector |= {"bundle_gzip": _base64(gzip.compress(data, 9, mtime=0)), "expect": expect}
-    return json.dumps(found, indent=1) + "\n"
+    vectors = [_each_blob(vector, _compress, "", "_gzip") for vector in found["vectors"]]  # type: ignore[attr-defined]
+    return json.dumps({**found, "vectors": vectors}, indent=1) + "\n"
+
+
+def _each_blob(vector: dict[str, object], change: Callable[[bytes], bytes], old: str, new: str) -> dict[str, object]:
+    blobs = {f"{name}{old}": f"{name}{new}" for name in ("sidecar", "bundle")}
+    return {
+        blobs.get(name, name): _base64(change(base64.b64decode(str(value)))) if name in blobs else value
+        for name, value in vector.items()
+    }
+
+
+def _compress(data: bytes) -> bytes:
+    return gzip.compress(data, 9, mtime=0)
+
+
+def _decompress(data: bytes) -> bytes:
+    return gzip.decompress(data)
 
 
 def main(arguments: list[str]) -> int:

@@ -12,6 +12,7 @@ from tools.vectors.layout import (
     CHUNK,
     INFO,
     Entry,
+    Grant,
     Parts,
     Spec,
     context,
@@ -24,7 +25,7 @@ from tools.vectors.layout import (
 )
 from tools.vectors.vector import BASE, ONE, Vector, good, refused
 
-__all__ = ["grants", "manifest", "payload", "sizes"]
+__all__ = ["grants", "manifest", "payload", "sidecar", "sizes"]
 
 NONE, UNWRAP = ("no-grant", 12), ("unwrap", 12)
 COMMITMENT, DIGEST, CHUNKS = ("commitment", 15), ("payload", 14), ("payload", 16)
@@ -93,6 +94,56 @@ class _Holding:
 
     def __call__(self, sealed: bytes) -> bytes:
         return replace(self._base, grants=(replace(self._base.grants[0], sealed=sealed),)).file()
+
+
+def sidecar() -> Iterator[Vector]:
+    """A grants block beside the bundle: needed, not needed, malformed."""
+    devices = ("x25519 device", "p256 device", "rsa device")
+    bare = parts(ONE, recipients=())
+    full = parts(ONE, recipients=devices)
+    block, data = full.grants_block(), bare.file()
+    mine = parts(ONE).grants[0]
+
+    def beside(*found: Grant) -> bytes:
+        return replace(bare, grants=found).grants_block()
+
+    for device in devices:
+        yield good(f"{device}: three grants beside", data, ONE, device=device, sidecar=block)
+    others = parts(ONE, recipients=("p256 device",))
+    yield good("one in the bundle for another, ours beside", others.file(), ONE, sidecar=beside(mine))
+    unknown = Grant(kind=9, key_id=b"\xff" * 32, sealed=b"?")
+    yield good("an unknown kind beside", data, ONE, sidecar=beside(mine, unknown))
+    yield refused("no grant beside", data, NONE, sidecar=beside())
+    yield refused("none for us beside", data, NONE, device="x25519 stranger", sidecar=block)
+    yield refused("no key, grants beside", data, NONE, device=None, sidecar=block)
+    yield refused("beside, but of another kind", data, NONE, sidecar=beside(replace(mine, kind=4)))
+    yield refused("beside, altered", data, UNWRAP, sidecar=beside(replace(mine, sealed=_flip(mine.sealed, 79))))
+    theirs = parts(ONE, security_version=8).grants[0]
+    yield refused("beside, of another bundle", data, UNWRAP, sidecar=beside(theirs))
+    other = resigned(replace(ONE, content_key=seed("other")), bare.signed, bare.payload).grants[0]
+    yield refused("beside, with another content key", data, COMMITMENT, sidecar=beside(other))
+    for name, malformed in {
+        "empty": b"",
+        "a byte": b"\1",
+        "a count of 2": b"\2" + beside(mine)[1:],
+        "a byte left over": beside(mine) + b"\0",
+        "a byte missing": beside(mine)[:-1],
+        "one grant twice": beside(mine, mine),
+        "descending": beside(*reversed(full.grants)),
+        "reserved in use": beside(replace(mine, reserved=1)),
+        "of a size its kind cannot have": beside(replace(mine, sealed=mine.sealed + b"\0")),
+        "a bundle": full.file(),
+        "above the cap": beside(*(Grant(kind=9, key_id=bytes([i]) * 32, sealed=bytes(65_499)) for i in range(17))),
+    }.items():
+        yield refused(f"malformed beside: {name}", data, ("format", 12), sidecar=malformed)
+        yield good(f"malformed beside and not needed: {name}", parts(ONE).file(), ONE, sidecar=malformed)
+    broken = replace(full, grants=(replace(mine, sealed=bytes(80)),)).file()
+    yield refused("the bundle's does not open, a good one beside", broken, UNWRAP, sidecar=beside(mine))
+    wild = {"sidecar": b"", "now": ONE.expires}
+    yield refused("expiry before sidecar", data, ("policy", 11), **wild)
+    clear = parts(ONE, suite=0, recipients=()).file()
+    yield good("in clear, grants beside", clear, ONE, sidecar=block)
+    yield good("in clear, malformed beside and not needed", clear, ONE, sidecar=b"")
 
 
 def _seal(name: str, device: str, info: bytes, how: Hpke | Oaep | None = None, key: bytes = ONE.content_key) -> bytes:

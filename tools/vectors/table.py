@@ -23,7 +23,7 @@ from tools.vectors.layout import (
 )
 from tools.vectors.vector import BASE, ONE, Vector, edges, good, refused
 
-__all__ = ["entries", "header", "names", "order", "policy"]
+__all__ = ["entries", "header", "names", "order", "policy", "revoked"]
 
 CREATED, EXPIRES, NOW, FLOOR = BASE.created, BASE.expires, 1_760_000_000, 7
 UNKNOWN, MALFORMED, TABLE = ("policy", 7), ("format", 7), ("format", 8)
@@ -259,6 +259,36 @@ def policy() -> Iterator[Vector]:
     yield good("never expires", parts(forever).file(), forever, now=2**64 - 1)
     yield good("a key for a bundle in clear", parts(ONE, suite=0).file(), ONE)
     yield good("no key for a bundle in clear", parts(ONE, suite=0, recipients=()).file(), ONE, device=None)
+
+
+def revoked() -> Iterator[Vector]:
+    """Keys and bundles that were good once."""
+    ed, ec, old = "ed25519 release", "p256 release", "ed25519 second"
+    base, both, data = parts(ONE), parts(ONE, signers=(ed, old)), parts(ONE).file()
+    lacking = ("signature", 6)
+    by_old = parts(ONE, signers=(old,))
+    yield refused("signed by a revoked key alone", by_old.file(), lacking, revoked_keys=(old,))
+    yield good("a revoked key's signature is passed over", both.file(), ONE, revoked_keys=(old,))
+    wrong = tuple(
+        replace(s, value=bytes(64)) if s.key_id == by_old.signatures[0].key_id else s for s in both.signatures
+    )
+    found = replace(both, signatures=wrong).file()
+    yield good("a revoked key's wrong signature is passed over", found, ONE, revoked_keys=(old,))
+    pair = {"trust": (ed, ec), "threshold": 2, "revoked_keys": (old,)}
+    yield refused("a revoked key does not count", both.file(), lacking, **pair)
+    yield good("enough without the revoked one", parts(ONE, signers=(ed, ec, old)).file(), ONE, **pair)
+    yield good("another key is revoked", data, ONE, revoked_keys=(old, ec))
+    here = ONE.bundle_id
+    near = here[:-1] + bytes([here[-1] ^ 1])
+    yield refused("this bundle is revoked", data, ("policy", 10), revoked_bundles=(here,))
+    yield refused("this bundle among others", data, ("policy", 10), revoked_bundles=(bytes(16), here, near))
+    yield good("other bundles are revoked", data, ONE, revoked_bundles=(bytes(16), near, b"\xff" * 16))
+    device = {"revoked_bundles": (here,), "profile": "other"}
+    yield refused("profile before revocation", data, ("policy", 9), **device)
+    forged = replace(base, signatures=(replace(base.signatures[0], value=bytes(64)),)).file()
+    yield refused("signature before revocation", forged, lacking, revoked_bundles=(here,))
+    late = {"revoked_bundles": (here,), "now": EXPIRES}
+    yield refused("revocation before expiry", data, ("policy", 10), **late)
 
 
 def order() -> Iterator[Vector]:

@@ -24,7 +24,7 @@ ONE = Spec(entries=(Entry(name="labels.txt", role=2, plain=b"one\n"),))
 # Which outcome a step can have, for a check of the vectors themselves.
 STEPS = {
     "preamble": {1, 2, 3},
-    "format": {4, 7, 8},
+    "format": {4, 7, 8, 12},
     "signature": {5, 6},
     "policy": {7, 8, 9, 10, 11},
     "no-grant": {12},
@@ -51,6 +51,9 @@ class Vector:
     accepted: Mapping[str, int] = field(default_factory=lambda: {"digits": 7})
     now: int | None = 1_760_000_000
     device: str | None = "x25519 device"
+    revoked_keys: tuple[str, ...] = ()
+    revoked_bundles: tuple[bytes, ...] = ()
+    sidecar: bytes | None = field(default=None, repr=False)
     reads_manifest: bool = False
 
     def __post_init__(self) -> None:
