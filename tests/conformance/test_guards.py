@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bundlekit import check, make, x25519
+from bundlekit import check, make, trust, x25519
 from edgepack_runtime import encryption
 from edgepack_runtime.container import (
     MAX_SIGNED_LENGTH,
@@ -17,7 +17,7 @@ from edgepack_runtime.container import (
     pack_grants,
     pack_signatures,
 )
-from edgepack_runtime.errors import FormatError
+from edgepack_runtime.errors import FormatError, SchemaError
 
 KEY, CONTEXT = bytes(range(32)), b"context"
 SIGNATURE = Signature(key_id=bytes(32), value=bytes(64))
@@ -53,6 +53,12 @@ def test_leaving_the_bundle_forgets_its_key() -> None:
     with check(make().file()).unlock(x25519()) as unlocked:
         held = bytes(unlocked.content_key)
     assert (len(held), bytes(unlocked.content_key)) == (32, b"")
+
+
+def test_a_key_cannot_be_trusted_and_revoked() -> None:
+    store = trust()
+    with pytest.raises(SchemaError, match="trusted and revoked"):
+        replace(store, revoked_keys=frozenset({store.keys[0].key_id}))
 
 
 class Wiped:
