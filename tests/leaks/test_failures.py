@@ -10,6 +10,7 @@ import leakkit
 import numpy as np
 import pytest
 from leakcases import CASES
+from leakwatch import Child, memory_of
 
 import realbundle
 
@@ -35,8 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def child(folder: Path) -> Iterator[leakkit.Child]:
-    with leakkit.Child(folder) as child:
+def child(folder: Path) -> Iterator[Child]:
+    with Child(folder) as child:
         yield child
 
 
@@ -45,19 +46,19 @@ def secrets() -> dict[str, bytes]:
     return leakkit.hidden().all()
 
 
-def in_memory(child: leakkit.Child, secrets: dict[str, bytes]) -> list[str]:
+def in_memory(child: Child, secrets: dict[str, bytes]) -> list[str]:
     """Return which secrets stand in the child's memory as they are, and in which mapping."""
     found = []
-    for name, content in leakkit.memory_of(child.pid):
+    for name, content in memory_of(child.pid):
         found += [
             f"{secret} in {name or 'anonymous memory'}" for secret, value in secrets.items() if value in content
         ]
     return found
 
 
-def readable(child: leakkit.Child) -> bool:
+def readable(child: Child) -> bool:
     try:
-        return any(True for _ in leakkit.memory_of(child.pid))
+        return any(True for _ in memory_of(child.pid))
     except PermissionError:
         return False
 
@@ -73,14 +74,14 @@ def test_the_marker_stands_in_weights_that_matter() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_failure_gives_nothing_away(child: leakkit.Child, secrets: dict[str, bytes], name: str) -> None:
+def test_a_failure_gives_nothing_away(child: Child, secrets: dict[str, bytes], name: str) -> None:
     reply, given = child.ask(name)
     assert (reply["error"], leakkit.leaks(given, secrets)) == (CASES[name].error, []), reply["text"]
 
 
 @pytest.mark.parametrize("name", WIPED)
 def test_what_was_decrypted_before_a_failure_is_wiped(folder: Path, secrets: dict[str, bytes], name: str) -> None:
-    with leakkit.Child(folder) as child:
+    with Child(folder) as child:
         child.ask(name)
         if not readable(child):
             pytest.skip("only root may read another process's memory")
@@ -88,7 +89,7 @@ def test_what_was_decrypted_before_a_failure_is_wiped(folder: Path, secrets: dic
 
 
 def test_that_search_finds_a_model_that_is_in_memory(folder: Path, secrets: dict[str, bytes]) -> None:
-    with leakkit.Child(folder) as child:
+    with Child(folder) as child:
         child.ask("open")
         if not readable(child):
             pytest.skip("only root may read another process's memory")
@@ -102,7 +103,7 @@ def test_the_search_of_texts_finds_every_form(secrets: dict[str, bytes]) -> None
 
 
 def test_an_open_session_shows_nothing_of_what_it_holds(folder: Path, secrets: dict[str, bytes]) -> None:
-    with leakkit.Child(folder) as child:
+    with Child(folder) as child:
         _, shown = child.ask("open")
     names = {"Session", "StoredGolden", "BundleFile", "VerifiedBundle", "SignedTable", "Container", "Grant"}
     assert (names - set(shown.decode().split("\0")), leakkit.leaks(shown, secrets)) == (set(), [])
@@ -110,16 +111,14 @@ def test_an_open_session_shows_nothing_of_what_it_holds(folder: Path, secrets: d
 
 @pytest.mark.parametrize("what", ["content key", "golden tensors"])
 def test_an_open_session_keeps_nothing_it_does_not_need(folder: Path, secrets: dict[str, bytes], what: str) -> None:
-    with leakkit.Child(folder) as child:
+    with Child(folder) as child:
         child.ask("open")
         if not readable(child):
             pytest.skip("only root may read another process's memory")
         assert in_memory(child, {what: secrets[what]}) == []
 
 
-def test_the_logs_of_all_failures_hold_no_secret(
-    child: leakkit.Child, folder: Path, secrets: dict[str, bytes]
-) -> None:
+def test_the_logs_of_all_failures_hold_no_secret(child: Child, folder: Path, secrets: dict[str, bytes]) -> None:
     child.ask("forged-last-chunk")
     child.ask("engine-noise")
     written = (folder / "child.log").read_bytes() + (folder / "stderr").read_bytes()

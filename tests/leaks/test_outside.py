@@ -15,6 +15,7 @@ from pathlib import Path
 
 import leakkit
 import pytest
+from leakwatch import Child
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="core dumps and /proc are Linux")]
 DEADLY = ["SIGSEGV", "SIGABRT", "SIGQUIT"]
@@ -54,7 +55,7 @@ def dumped(folder: Path, asked: str, signal: str) -> tuple[bool, bytes]:
             os.link(path, here / path.name)
         os.link(folder / "trust.json", here / "trust.json")
         (here / "plain").write_bytes(leakkit.hidden().marker * 9)
-        with leakkit.Child(here) as child:
+        with Child(here) as child:
             child.ask(asked)
             (here / "plain").unlink()
             status = child.die(signal)
@@ -134,7 +135,7 @@ def holds(path: Path, secrets: dict[str, bytes]) -> bool:
 
 def test_no_file_anywhere_holds_the_model(folder: Path, marker: dict[str, bytes]) -> None:
     since = time.time() - 1
-    with leakkit.Child(folder) as child:
+    with Child(folder) as child:
         child.ask("open")
         # What the search must find, so that an empty answer means something.
         bait = folder / "bait"
@@ -147,7 +148,7 @@ def test_no_file_anywhere_holds_the_model(folder: Path, marker: dict[str, bytes]
 
 
 def test_its_open_files_are_the_bundle_and_nothing_writable(folder: Path) -> None:
-    with leakkit.Child(folder) as child:
+    with Child(folder) as child:
         child.ask("open")
         writable = []
         for link in Path(f"/proc/{child.pid}/fd").iterdir():
@@ -159,7 +160,7 @@ def test_its_open_files_are_the_bundle_and_nothing_writable(folder: Path) -> Non
 
 
 def test_no_file_is_mapped_for_writing(folder: Path) -> None:
-    with leakkit.Child(folder) as child:
+    with Child(folder) as child:
         child.ask("open")
         lines = Path(f"/proc/{child.pid}/maps").read_text().splitlines()
     assert [line for line in lines if line.split()[1] == "rw-s"] == []
@@ -205,18 +206,18 @@ def looked(pid: int, user: dict[str, object]) -> str:
 
 
 def test_an_ordinary_user_opens_a_bundle_too(folder: Path, anybody: dict[str, object]) -> None:
-    with leakkit.Child(folder, **anybody) as child:
+    with Child(folder, **anybody) as child:
         assert child.ask("open")[0]["open"].startswith("<Session of digits")  # type: ignore[attr-defined]
 
 
 def test_a_process_of_the_same_user_cannot_look_in(folder: Path, anybody: dict[str, object]) -> None:
-    with leakkit.Child(folder, **anybody) as child:
+    with Child(folder, **anybody) as child:
         child.ask("open")
         assert looked(child.pid, anybody) == "[]"
 
 
 def test_before_that_it_can(folder: Path, anybody: dict[str, object]) -> None:
     (folder / "plain").write_bytes(b"nothing")
-    with leakkit.Child(folder, **anybody) as child:
+    with Child(folder, **anybody) as child:
         child.ask(f"hold {folder / 'plain'}")
         assert "fd" in looked(child.pid, anybody)
