@@ -89,7 +89,8 @@ def replay(request: LabRequest) -> LabResult:
         seconds, ram = [], 0
         # Never reset: a stateful model's samples are one stream, and this process begins in its first state.
         for i in range(count):
-            feeds = {name: np.ascontiguousarray(array[i]) for name, array in request.feeds.items()}
+            # Not ascontiguousarray, which makes a vector of a scalar.
+            feeds = {name: np.asarray(array[i], order="C") for name, array in request.feeds.items()}
             start = time.perf_counter()
             outputs = engine.run(feeds)
             seconds.append(time.perf_counter() - start)
