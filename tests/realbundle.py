@@ -55,6 +55,7 @@ class RealModel:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     golden: tuple[GoldenSample, ...]
+    stateful: bool
 
 
 @functools.cache
@@ -64,14 +65,19 @@ def model(name: str = "two_by_two") -> RealModel:
 
 
 def of_file(path: Path) -> RealModel:
-    """Return the model in a file, with what the engine here makes of three samples."""
+    """Return the model in a file, with what the engine here makes of three samples, one after the other."""
     engine = load(ENGINE, str(path), num_threads=1)
     golden = []
     for i in range(3):
-        engine.reset()
         feeds = {spec.name: feed(spec, i) for spec in engine.inputs}
         golden.append(GoldenSample(inputs=feeds, outputs=engine.run(feeds)))
-    found = RealModel(data=path.read_bytes(), inputs=engine.inputs, outputs=engine.outputs, golden=tuple(golden))
+    found = RealModel(
+        data=path.read_bytes(),
+        inputs=engine.inputs,
+        outputs=engine.outputs,
+        golden=tuple(golden),
+        stateful=path.stem == "stateful",
+    )
     engine.close()
     return found
 
@@ -89,7 +95,13 @@ def manifest(what: RealModel, board: DeviceProfile, samples: int = 3, tolerance:
         version="1.2",
         licence="MIT",
         profile=board,
-        model=ModelDescription(entry="model.tflite", scheme="float32", inputs=what.inputs, outputs=what.outputs),
+        model=ModelDescription(
+            entry="model.tflite",
+            scheme="float32",
+            inputs=what.inputs,
+            outputs=what.outputs,
+            stateful=what.stateful,
+        ),
         golden=Golden(entry="golden.bin", samples=samples, tolerance=tolerance),
         labels=("zero", "one"),
         provenance=Provenance(

@@ -18,7 +18,7 @@ from edgepack_runtime.golden import GoldenSample, check_golden_size, forget_gold
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.verify import UnlockedBundle, VerifiedBundle
 
-__all__ = ["StoredGolden", "read_golden"]
+__all__ = ["StoredGolden", "Unlock", "read_golden"]
 
 _MAX_GOLDEN = 256 << 20
 Unlock = Callable[[], UnlockedBundle]

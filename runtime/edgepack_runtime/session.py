@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from edgepack_runtime.errors import EngineError, FormatError, IncompatibleError,
 from edgepack_runtime.golden import Replay, replay_golden
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.plaintext import PlaintextModel, forbid_core_dumps
-from edgepack_runtime.selftest import StoredGolden
+from edgepack_runtime.selftest import StoredGolden, Unlock
 from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.table import Entry
 from edgepack_runtime.tensors import Array, TensorSpec
@@ -31,11 +31,14 @@ class Session:
     `inputs` and `outputs` are in the source model's names and order. One thread at a time gets in.
     """
 
-    def __init__(self, bundle: VerifiedBundle, manifest: Manifest, engine: Engine, golden: StoredGolden) -> None:
+    def __init__(
+        self, bundle: VerifiedBundle, manifest: Manifest, golden: StoredGolden, load_engine: Callable[[], Engine]
+    ) -> None:
         self.bundle = bundle
         self.manifest = manifest
-        self._engine = engine
         self._golden = golden
+        self._load_engine = load_engine
+        self._engine = load_engine()
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -63,12 +66,21 @@ class Session:
         return {spec.name: outputs[spec.name] for spec in self.outputs}
 
     def reset(self) -> None:
-        """Forget the state a stateful model carries from run to run.
+        """Forget the state a stateful model carries from run to run; its model is loaded again from the file.
+
+        Engines reset variable tensors but not resource variables, and cannot tell which a model has. A model without
+        state has nothing to forget.
 
         Raises:
             EngineError: the engine failed, or the session is closed.
+            PayloadError: the file was altered since it was opened.
+            FileError: the file cannot be read any more.
         """
         self._engine.reset()
+        if self.manifest.model.stateful:
+            fresh = self._load_engine()
+            self._engine.close()
+            self._engine = fresh
 
     def self_test(self) -> Replay:
         """Replay the golden tensors that were signed into the bundle; resets a stateful model.
@@ -82,14 +94,9 @@ class Session:
             FileError: the file cannot be read any more.
             SelfTestError: an output differs by more than the signed tolerance.
         """
-
-        def run_fresh(feeds: Mapping[str, Array]) -> dict[str, Array]:
-            self.reset()
-            return self.run(feeds)
-
         self.reset()
         with self._golden.opened() as samples:
-            replay = replay_golden(run_fresh, samples, self.manifest.golden.tolerance)
+            replay = replay_golden(self.run, samples, self.manifest.golden.tolerance)
         self.reset()
         if not replay.holds:
             raise SelfTestError(
@@ -149,21 +156,30 @@ def open_bundle(
             forbid_core_dumps()
         sidecar = sidecar_grants(file.container, device.key, Path(path), None if grants is None else Path(grants))
         unlock = partial(bundle.unlock, device.key, sidecar)
-        with unlock() as unlocked:
-            golden = StoredGolden(bundle, manifest, file, unlock)
-            with decrypt_model(unlocked, manifest, file) as plaintext:
-                if plaintext.path is None:
-                    raise EngineError("opening a decrypted model needs memfd, which only Linux has")
-                threads = device.num_threads or manifest.profile.engine.num_threads
-                engine = load(bundle.header.engine, plaintext.path, num_threads=threads)
-        session = opened.enter_context(Session(bundle, manifest, engine, golden))
-        _check_specs(manifest.model.inputs, engine.inputs)
-        _check_specs(manifest.model.outputs, engine.outputs)
+        golden = StoredGolden(bundle, manifest, file, unlock)
+        load_engine = partial(_load_engine, manifest, file, unlock, device.num_threads)
+        session = opened.enter_context(Session(bundle, manifest, golden, load_engine))
         if not exact:
             session.self_test()
         # It is good: from here on the caller closes it, and with it the file.
         opened.pop_all()
     return session
+
+
+def _load_engine(manifest: Manifest, file: BundleFile, unlock: Unlock, num_threads: int | None) -> Engine:
+    """Return the model in the engine it was proven under, decrypted into memory on the way."""
+    wanted = manifest.profile.engine
+    with unlock() as unlocked, decrypt_model(unlocked, manifest, file) as plaintext:
+        if plaintext.path is None:
+            raise EngineError("opening a decrypted model needs memfd, which only Linux has")
+        engine = load(wanted.name, plaintext.path, num_threads=num_threads or wanted.num_threads)
+    try:
+        _check_specs(manifest.model.inputs, engine.inputs)
+        _check_specs(manifest.model.outputs, engine.outputs)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def verify_bundle(path: str | Path, *, device: Device, payload: bool = False) -> tuple[VerifiedBundle, Manifest]:
