@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgepack.errors import PassError, WorkerError
-from edgepack.evaluate import Drop, Parity, compare, measure_drop, predictions
+from edgepack.evaluate import Drop, Parity, compare, deciding_output, measure_drop, predictions
 from edgepack.fit import check_fit
 from edgepack.lab import LabRequest, LabResult, run_in_lab
 from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteModel
@@ -200,7 +200,8 @@ def examine(
         parities = compare(samples.reference, lab.outputs)
         drop = _drop(samples, lab.outputs, bench.gate)
         limits = judged_as(scheme, model.data)
-        _check_similarity(findings, parities, lab, limits=limits, gated=drop is None)
+        judged = None if drop is None else deciding_output(lab.outputs, bench.gate.output)
+        _check_similarity(findings, parities, lab, limits=limits, judged=judged)
         if drop is not None:
             _check_drop(findings, drop, bench.gate, lab)
     return Candidate(
@@ -262,21 +263,24 @@ def _check_drop(findings: _Findings, drop: Drop, gate: Gate, lab: LabResult) -> 
 
 
 def _check_similarity(
-    findings: _Findings, parities: tuple[Parity, ...], lab: LabResult, *, limits: str, gated: bool
+    findings: _Findings, parities: tuple[Parity, ...], lab: LabResult, *, limits: str, judged: str | None
 ) -> None:
+    """Hold each output against the source's; `judged` is the one that the metric decides on."""
     kind, limit = SIMILARITY[limits]
     for parity in parities:
         agreement = "" if parity.agreement is None else f", same decision on {parity.agreement:.2%}"
         close = parity.relative_error <= limit if kind == "error" else parity.correlation >= limit
-        # A metric on labelled data is the better judge where there is one; float schemes have no excuse either way.
-        holds = close or not (gated or kind == "error")
+        # A metric on labelled data is the better judge of the output it reads, and says nothing about the others;
+        # float schemes have no excuse either way.
+        binding = kind == "error" or parity.output != judged
+        holds = close or not binding
         wanted = f"error at most {limit:.1%} of the range" if kind == "error" else f"correlation at least {limit}"
         evidence = Evidence(
             check=f"like the float source: {parity.output}",
             holds=holds,
             verdict="measured",
             found=f"error {parity.relative_error:.2%} of the range, correlation {parity.correlation:.4f}{agreement}",
-            wanted=wanted if gated or kind == "error" else f"{wanted} (the metric decides)",
+            wanted=wanted if binding else f"{wanted} (the metric decides)",
             environment=environment_of(findings.profile, lab),
             value=parity.relative_error if kind == "error" else parity.correlation,
         )

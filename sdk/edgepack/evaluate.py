@@ -10,7 +10,17 @@ import numpy as np
 from edgepack.errors import DatasetError, RecipeError
 from edgepack_runtime.tensors import Array
 
-__all__ = ["METRICS", "Drop", "Interval", "Parity", "compare", "measure_drop", "parity", "predictions"]
+__all__ = [
+    "METRICS",
+    "Drop",
+    "Interval",
+    "Parity",
+    "compare",
+    "deciding_output",
+    "measure_drop",
+    "parity",
+    "predictions",
+]
 
 _RESAMPLES = 2000
 _LEVEL = 95
@@ -29,9 +39,10 @@ class Interval:
 class Parity:
     """One output of a candidate against the float source's, over all samples.
 
-    `max_error` is the largest absolute difference, `range` max - min of the source's output, `correlation`
-    Pearson's r over all values (1.0 where the source's output is constant and met), `agreement` the share of samples
-    with the same decision (arg max over the last dimension; None where there is nothing to decide).
+    `max_error` is the largest absolute difference, `range` max - min of the source's output (its magnitude where it
+    is constant), `correlation` Lin's concordance over all values (1.0 where the source's output is constant and met),
+    `agreement` the share of samples with the same decision (arg max over the last dimension; None where there is
+    nothing to decide).
     """
 
     output: str
@@ -71,7 +82,7 @@ def parity(name: str, reference: Array, candidate: Array) -> Parity:
     # Where either side holds NaN or infinity nothing can be said in numbers, and the worst is assumed.
     finite = bool(np.isfinite(a).all() and np.isfinite(b).all())
     error = float(np.abs(a - b).max()) if finite else float("inf")
-    spread = float(a.max() - a.min()) if finite else 0.0
+    spread = (float(a.max() - a.min()) or float(np.abs(a).max())) if finite else 0.0
     decides = reference.ndim >= 2 and reference.shape[-1] > 1
     agreement = float((a.argmax(-1) == b.argmax(-1)).mean()) if decides and finite else None
     return Parity(
@@ -84,13 +95,18 @@ def parity(name: str, reference: Array, candidate: Array) -> Parity:
 
 
 def _correlation(a: Array, b: Array, finite: bool) -> float:
+    """Return Lin's concordance correlation (Biometrics 45, 1989).
+
+    Pearson's r would be 1 for outputs of the wrong scale or with a constant added, and a scale applied twice or not
+    at all is just what an engine does that knows too little of quantization.
+    """
     if not finite:
         return 0.0
     x, y = a.ravel() - a.mean(), b.ravel() - b.mean()
-    norm = float(np.linalg.norm(x) * np.linalg.norm(y))
-    if norm == 0.0:
-        return 1.0 if np.allclose(a, b) else 0.0
-    return float(np.dot(x, y) / norm)
+    total = float(np.dot(x, x) + np.dot(y, y) + x.size * (a.mean() - b.mean()) ** 2)
+    if total == 0.0 or (not x.any() and np.allclose(a, b)):
+        return 1.0
+    return 2 * float(np.dot(x, y)) / total
 
 
 def compare(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> tuple[Parity, ...]:
@@ -104,26 +120,35 @@ def compare(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> t
     return tuple(parity(name, value, candidate[name]) for name, value in reference.items())
 
 
-def predictions(outputs: Mapping[str, Array], labels: Array, output: str | None) -> tuple[Array, Array]:
-    """Return predicted and true classes, [n] each.
+def deciding_output(outputs: Mapping[str, Array], output: str | None) -> str:
+    """Return the output a metric reads: `output`, or the only one of shape [n, 1, classes] or [n, classes].
 
-    The deciding output is `output`, or the only one of shape [n, 1, classes] or [n, classes]. One value a sample is a
-    probability: class 1 from 0.5 on. One-hot labels are accepted.
+    Raises:
+        DatasetError: no output or several can be meant.
+    """
+    scores = [n for n, v in outputs.items() if v.size and v.size // len(v) == v.shape[-1]]
+    if output is not None:
+        if output not in scores:
+            raise DatasetError(f"output {output!r} gives no class scores; those that do are {sorted(scores)}")
+        return output
+    if len(scores) != 1:
+        raise DatasetError(
+            f"accuracy needs one output of class scores, the model has {len(scores)}: {sorted(scores)}",
+            hint="name it with --metric-output, or as gate.output in edgepack.toml",
+        )
+    return scores[0]
+
+
+def predictions(outputs: Mapping[str, Array], labels: Array, output: str | None) -> tuple[Array, Array]:
+    """Return predicted and true classes, [n] each, by the `deciding_output`.
+
+    One value a sample is a probability: class 1 from 0.5 on. One-hot labels are accepted.
 
     Raises:
         DatasetError: no output or several can be meant, or the labels do not fit.
     """
     count = len(labels)
-    flat = {n: v.reshape(count, -1) for n, v in outputs.items() if v.size and v.size // count == v.shape[-1]}
-    if output is not None:
-        if output not in flat:
-            raise DatasetError(f"output {output!r} gives no class scores; those that do are {sorted(flat)}")
-    elif len(flat) != 1:
-        raise DatasetError(
-            f"accuracy needs one output of class scores, the model has {len(flat)}: {sorted(flat)}",
-            hint="name it with --metric-output, or as gate.output in edgepack.toml",
-        )
-    scores = flat[output if output is not None else next(iter(flat))]
+    scores = outputs[deciding_output(outputs, output)].reshape(count, -1)
     classes = scores.shape[1]
     predicted = (scores[:, 0] >= 0.5).astype(np.int64) if classes == 1 else scores.argmax(1)
     truth = labels.reshape(count, -1)

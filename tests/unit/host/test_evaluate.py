@@ -30,8 +30,12 @@ def test_the_error_is_a_share_of_the_sources_range():
     assert (found.max_error, found.range, found.relative_error) == (1.0, 4.0, 0.25)
 
 
-def test_the_error_of_a_constant_output_is_absolute():
-    assert parity("y", np.ones((2, 1)), np.full((2, 1), 1.5)).relative_error == 0.5
+def test_the_error_of_a_constant_output_is_a_share_of_its_magnitude():
+    assert parity("y", np.full((2, 1), -200.0), np.full((2, 1), -300.0)).relative_error == 0.5
+
+
+def test_the_error_of_an_output_that_is_always_zero_is_absolute():
+    assert parity("y", np.zeros((2, 1)), np.full((2, 1), 0.5)).relative_error == 0.5
 
 
 def test_decisions_that_differ_are_counted():
@@ -44,7 +48,17 @@ def test_where_there_is_nothing_to_decide_no_agreement_is_claimed(shape):
 
 
 def test_the_opposite_is_anticorrelated():
-    assert parity("y", SCORES, -SCORES).correlation == pytest.approx(-1.0)
+    centred = SCORES - SCORES.mean()
+    assert parity("y", centred, -centred).correlation == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("wrong", [SCORES * 2, SCORES / 2, SCORES + 1, np.full_like(SCORES, 0.5)])
+def test_another_scale_or_a_constant_added_is_not_alike(wrong):
+    assert parity("y", SCORES, wrong).correlation < 0.97
+
+
+def test_rounding_to_a_few_steps_is_alike():
+    assert parity("y", SCORES, np.round(SCORES * 32) / 32).correlation > 0.99
 
 
 def test_a_constant_candidate_is_not_like_a_source_that_varies():

@@ -1,0 +1,47 @@
+"""What becomes of a candidate, run for real under the host's own engine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from handmade import doubling
+
+from edgepack.candidate import Bench, Samples, examine
+from edgepack.model import TFLiteModel
+from edgepack.profiles import load_profile
+from edgepack.recipe import Gate
+from edgepack.worker import Workplace
+from edgepack_runtime.tensors import TensorSpec
+
+X = np.random.default_rng(0).normal(size=(20, 1, 4)).astype(np.float32)
+MODEL = TFLiteModel(
+    data=doubling([1, 4], outputs=("scores", "box")),
+    inputs=(TensorSpec(name="x", dtype="float32", shape=(1, 4)),),
+    outputs=tuple(TensorSpec(name=name, dtype="float32", shape=(1, 4)) for name in ("scores", "box")),
+    history=(),
+)
+
+
+def refused(box: np.ndarray, labels: np.ndarray | None) -> list[str]:
+    """Return the checks that refuse an integer candidate whose source gives `box`, with right scores."""
+    samples = Samples(feeds={"x": X}, reference={"scores": 2 * X, "box": box}, calibration=10, labels=labels)
+    place = Workplace(python=Path(sys.executable))
+    bench = Bench(engines={"ai-edge-litert==2.3.0": place}, gate=Gate(output="scores"))
+    found = examine(MODEL, "full_integer", load_profile("raspberry-pi-4"), samples, bench)
+    return [refusal.check for refusal in found.refusals]
+
+
+LABELS = (2 * X[10:]).argmax(-1)[:, 0]
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_what_is_like_the_source_passes(labels):
+    assert refused(2 * X, labels) == []
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_an_output_the_metric_does_not_read_must_be_like_the_sources_all_the_same(labels):
+    assert refused(-2 * X, labels) == ["like the float source: box"]
