@@ -36,6 +36,10 @@ def preamble() -> Iterator[Vector]:
         yield refused(f"cut to {size}", data[:size], ("preamble", 3))
     for extra in (b"\0", b"\n", bytes(16), data):
         yield refused(f"{len(extra)} bytes appended, first {extra[0]}", data + extra, ("preamble", 3))
+    # The sum of the lengths is the file's modulo 2^64.
+    for short in (1, 10, front - 32):
+        wrapped = replace(base, preamble={"payload_length": 2**64 - short}).file()[: front - short]
+        yield refused(f"payload_length {-short} modulo 2^64", wrapped, ("preamble", 3))
     # Lengths that agree with the file, but with a boundary moved.
     lengths = {"signed_length": len(base.signed), "signatures_length": len(base.signatures_block())}
     lengths["grants_length"] = len(base.grants_block())

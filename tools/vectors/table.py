@@ -158,11 +158,28 @@ def entries() -> Iterator[Vector]:
                 yield _verdict(f"entry {index}: {field} {value}", BASE, data, _entry_verdict(field, value))
     yield from _layouts(signed, stored)
     yield from _counts()
-    for at, size in ((320, 1), (ENTRY_AT + 240, 32), (ENTRY_AT + 272, 32)):
-        digest_at = ENTRY_AT + 240
-        if at >= digest_at:
-            data = resigned(BASE, put(signed, (at, size), bytes(size)), payload).file()
-            yield refused(f"digest {(at - digest_at) // 32} is another", data, ("payload", 14))
+    for index in (0, 1):
+        other = put(signed, (ENTRY_AT + 240 + 32 * index, 32), bytes(32))
+        yield refused(f"digest {index} is another", resigned(BASE, other, payload).file(), ("payload", 14))
+    yield from _wrapped()
+
+
+def _wrapped() -> Iterator[Vector]:
+    """Yield lengths whose stored form is the true one modulo 2^64."""
+    for plain in range(1, 40):
+        spec = replace(ONE, entries=(Entry(name="labels.txt", role=2, plain=bytes(plain)),))
+        stored = payload_of(spec)
+        wanted = 2**64 + len(stored[0])
+        near = (wanted - 72) * 1024 // 1025
+        found = [n for n in range(near - 40, near + 40) if n + 72 + 16 * (n // 16_384) == wanted]
+        if found and found[0] < 2**64:
+            signed = signed_of(spec, stored)
+            for field in ("plain_length", "content_length"):
+                at, size = ENTRY_FIELDS[field]
+                signed = put(signed, (ENTRY_AT + at, size), found[0])
+            data = resigned(spec, signed, stored[0]).file()
+            yield refused(f"plain_length {found[0]}: stored_length wraps around 2^64", data, TABLE)
+            return
 
 
 def _layouts(signed: bytes, stored: list[bytes]) -> Iterator[Vector]:
