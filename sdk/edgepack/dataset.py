@@ -79,6 +79,9 @@ def load_dataset(path: Path, what: str) -> Dataset:
     """
     where = f"{what} data {path}"
     try:
+        # A pipe without a writer and /dev/zero never end.
+        if path.exists() and not path.is_file():
+            raise DatasetError(f"{where}: not a file")
         with path.open("rb") as file:
             magic = file.read(6)
             file.seek(0)

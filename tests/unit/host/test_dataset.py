@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_a_missing_file_is_refused(path):
 
 
 def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"Is a directory"):
+    with pytest.raises(DatasetError, match=r"not a file"):
         load_dataset(tmp_path, "calibration")
 
 
@@ -323,3 +324,15 @@ def test_samples_of_different_kinds_are_not_joined(other, complaint):
 def test_samples_are_taken_from_every_array():
     taken = take_samples({"x": X, "z": X * 2}, np.array([3, 0]))
     np.testing.assert_array_equal(taken["z"], (X * 2)[[3, 0]])
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/tmp"])
+def test_what_is_no_file_is_refused_before_it_is_read(path):
+    with pytest.raises(DatasetError, match=f"calibration data {path}: not a file"):
+        load_dataset(Path(path), "calibration")
+
+
+def test_a_pipe_without_a_writer_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DatasetError, match="not a file"):
+        load_dataset(tmp_path / "pipe", "evaluation")
