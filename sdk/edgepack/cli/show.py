@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from edgepack.errors import GateError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConsoleReporter",
     "console_for",
+    "escape",
     "print_table",
     "show_build",
     "show_bundle",
@@ -41,6 +42,14 @@ __all__ = [
 
 # Wide enough that nothing is cut where there is no terminal whose width could be asked for.
 _WIDTH = 200
+
+
+def escape(text: str, keep: str = "") -> str:
+    r"""Return text that a terminal shows and does not obey, safe from rich's markup.
+
+    Names in files are a stranger's words: what cannot be printed, but for `keep`, is written as in ``\x1b``.
+    """
+    return escape_markup("".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text))
 
 
 def console_for(*, stderr: bool) -> Console:
@@ -68,7 +77,7 @@ class ConsoleReporter(Reporter):
     def log(self, text: str) -> None:
         """Print a child's words with --verbose."""
         if self._verbose:
-            self._console.print(escape(text), soft_wrap=True)
+            self._console.print(escape(text, keep="\n\t"), soft_wrap=True)
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What the `edgepack` command does when nobody reads what it prints."""
+"""What the `edgepack` command does with a standard output that fails, and with names that are no plain text."""
 
 from __future__ import annotations
 
@@ -28,3 +28,10 @@ def test_a_full_disk_behind_standard_output_is_one_line():
 def test_a_reader_that_goes_away_hears_nothing_more():
     done = shell(f"{COMMAND} | head -c 1; exit ${{PIPESTATUS[0]}}")
     assert (done.stdout, done.stderr) == ("[", "")
+
+
+def test_a_file_name_gives_a_terminal_no_orders():
+    done = shell(f"{sys.executable} -m edgepack inspect $'\\x1b[31mred\\xff\\n[bold]'")
+    assert done.stderr == (
+        r"edgepack: error: cannot open \x1b[31mred\udcff\n[bold]: No such file or directory" + "\n"
+    )
