@@ -64,6 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_grants(run)
     run.set_defaults(run=_run)
 
+    trust = commands.add_parser("trust", help="show or update a trust document").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    show = trust.add_parser("show", help="say which keys count here, and what is revoked")
+    show.add_argument("trust", type=Path, help="the trust document of this device")
+    show.add_argument("--json", action="store_true", help="print the result as JSON")
+    show.set_defaults(run=_trust_show)
+    update = trust.add_parser("update", help="apply updates, each the next version, signed by old and new root keys")
+    update.add_argument("updates", type=Path, nargs="+", metavar="update", help="the next versions, in any order")
+    update.add_argument("--trust", type=Path, required=True, help="the trust document of this device; it is replaced")
+    update.add_argument("--json", action="store_true", help="print the result as JSON")
+    update.set_defaults(run=_trust_update)
+
     enroll = commands.add_parser("enroll", help="make this device's key and a record for the publisher")
     enroll.add_argument("--profile", required=True, help="the profile this device is")
     enroll.add_argument("--name", required=True, help="what the publisher shall call this device")
@@ -92,6 +105,29 @@ def _add_common(parser: argparse.ArgumentParser, *, without_device: bool = False
 
 def _add_grants(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grants", type=Path, help="sidecar file with this device's grant; default: BUNDLE.grant")
+
+
+def _trust_show(args: argparse.Namespace) -> int:
+    from edgepack_runtime.trust_file import describe_trust, read_trust
+
+    _print_all(describe_trust(read_trust(args.trust).document), as_json=args.json)
+    return 0
+
+
+def _trust_update(args: argparse.Namespace) -> int:
+    from edgepack_runtime.trust_file import describe_trust, update_trust
+
+    _print_all(describe_trust(update_trust(args.trust, args.updates).document), as_json=args.json)
+    return 0
+
+
+def _print_all(table: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(table))
+        return
+    for name, value in table.items():
+        for item in value if isinstance(value, list) else [value]:
+            print(f"{name.replace('_', ' '):16} {item}")
 
 
 def _enroll(args: argparse.Namespace) -> int:
@@ -211,7 +247,8 @@ def _one(array: Array, shape: tuple[int, ...] | None) -> Array:
 
     if shape is not None and shape[:1] == (1,) and array.shape == shape[1:]:
         array = array.reshape(shape)
-    return np.ascontiguousarray(array)
+    # Not ascontiguousarray, which makes a vector of a scalar.
+    return np.asarray(array, order="C")
 
 
 def _load_feeds(path: Path) -> dict[str, Array]:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from edgepack_runtime._fields import Fields, parse_json
 from edgepack_runtime._files import read_capped
+from edgepack_runtime.container import MAGIC
 from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.keyfiles import load_device_key, load_verifying_key, passphrase_in, read_key_file
 from edgepack_runtime.plaintext import forbid_core_dumps
 from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.trust import TrustedKeys
+from edgepack_runtime.trust_file import read_trust
+from edgepack_runtime.trust_update import MAX_TRUST_BYTES
 
 __all__ = ["ENGINE_POLICIES", "Device", "load_trust"]
 
@@ -98,17 +101,22 @@ def _is_encrypted(base: Path, key: str | None) -> bool:
 
 
 def load_trust(path: Path) -> TrustedKeys:
-    """Return the trusted release keys in a trust file, or the one public key in a PEM file.
+    """Return the trusted release keys in a trust file, in a trust document, or the one public key in a PEM file.
+
+    A trust document at this path is believed because its owner put it there; its own root keys must have signed it.
 
     Raises:
         FileError: it cannot be read.
-        SchemaError: it is neither, or a field is wrong.
+        SchemaError: it is none of these, or a field is wrong.
+        BundleError: a trust document is malformed, or not signed by enough of its root keys.
         KeyFileError: a PEM file holds no Ed25519 or P-256 public key.
     """
     try:
-        data = read_capped(path, _MAX_BYTES)
+        data = read_capped(path, MAX_TRUST_BYTES)
     except FileError as error:
         raise FileError(error.message, hint="name the trust file, or the release key's .pub.pem") from None
+    if data.startswith(MAGIC):
+        return read_trust(path).document.release
     if b"-----BEGIN " in data:
         # Should it be a private key, no frame of the refusal shall hold it.
         del data

@@ -26,6 +26,7 @@ __all__ = [
     "Header",
     "SignedTable",
     "StoredEntry",
+    "is_name",
     "write_signed",
 ]
 
@@ -172,6 +173,11 @@ class SignedTable:
         if self.parse(signed) != self:
             raise FormatError("signed region: it would not read back as it was given")
         return signed
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can stand in a name field."""
+    return text.isascii() and _NAME.fullmatch(text.encode()) is not None
 
 
 def write_signed(header: Header, stored: Sequence[StoredEntry], manifest: bytes) -> bytes:

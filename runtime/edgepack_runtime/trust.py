@@ -83,7 +83,11 @@ class TrustedKeys:
         return {key.key_id: key.public_key for key in self.keys}
 
     def to_json(self) -> dict[str, object]:
-        """Return the trust store as the table `from_fields` reads."""
+        """Return the trust store as the table `from_fields` reads; revocations are not in it."""
+        return {"schema": SCHEMA_VERSION, "release": self.role_to_json()}
+
+    def role_to_json(self) -> dict[str, object]:
+        """Return threshold and keys as the table `from_role` reads."""
         keys = [
             {
                 "name": key.name,
@@ -92,7 +96,7 @@ class TrustedKeys:
             }
             for key in self.keys
         ]
-        return {"schema": SCHEMA_VERSION, "release": {"threshold": self.threshold, "keys": keys}}
+        return {"threshold": self.threshold, "keys": keys}
 
     @classmethod
     def from_json(cls, data: bytes, path: str = "trusted keys") -> TrustedKeys:
@@ -118,13 +122,22 @@ class TrustedKeys:
             fields.refuse("schema", f"version {schema} is not known here, this is version {SCHEMA_VERSION}")
         release = fields.take_table("release")
         fields.finish()
-        threshold = release.take("threshold", int)
-        keys = tuple(_trusted_key(key) for key in release.take_tables("keys"))
-        release.finish()
+        return cls.from_role(release)
+
+    @classmethod
+    def from_role(cls, role: Fields) -> TrustedKeys:
+        """Return threshold and keys read strictly from a table.
+
+        Raises:
+            SchemaError: a field is missing, unknown or wrong.
+        """
+        threshold = role.take("threshold", int)
+        keys = tuple(_trusted_key(key) for key in role.take_tables("keys"))
+        role.finish()
         try:
             return cls(keys=keys, threshold=threshold)
         except SchemaError as error:
-            raise SchemaError(f"{release.path}: {error}", hint=error.hint) from None
+            raise SchemaError(f"{role.path}: {error}", hint=error.hint) from None
 
 
 def _trusted_key(fields: Fields) -> TrustedKey:

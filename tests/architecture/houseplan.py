@@ -14,9 +14,19 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "state", "trust"}),
     frozenset(
-        {"engines.ai_edge_litert", "engines.tflite_runtime", "keyfiles", "probe", "protection", "sidecar", "verify"}
-        | {"statefile"}
+        {
+            "engines.ai_edge_litert",
+            "engines.tflite_runtime",
+            "keyfiles",
+            "probe",
+            "protection",
+            "sidecar",
+            "statefile",
+            "trust_update",
+        }
+        | {"verify"}
     ),
+    frozenset({"trust_file"}),
     frozenset({"device", "enrolment", "selftest"}),
     frozenset({"session"}),
     frozenset({"acceptance"}),
@@ -31,7 +41,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"signers.pkcs11", "worker"},
-    frozenset({"_child", "amend", "inputs", "lab", "opversions", "project"}),
+    frozenset({"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project"}),
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"}),
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
@@ -46,7 +56,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"builder"}),
     frozenset({"cli.options", "cli.request", "cli.show"}),
-    frozenset({"cli.show_keys"}),
+    frozenset({"cli.request_trust", "cli.show_keys"}),
     frozenset(
         {
             "cli.commands_device",
@@ -54,6 +64,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
             "cli.commands_keys",
             "cli.commands_profiles",
             "cli.commands_toolchain",
+            "cli.commands_trust",
         }
     ),
     frozenset({"cli.app"}),
@@ -78,7 +89,7 @@ CORE = tuple(
     f"{DEVICE}.{name}"
     for name in (
         "_fields", "container", "encryption", "golden", "grants", "manifest", "profile", "signing", "state",
-        "table", "tensors", "trust", "verify",
+        "table", "tensors", "trust", "trust_update", "verify",
     )
 )  # fmt: skip
 IMPURE_MODULES = {

@@ -102,6 +102,8 @@ def argparse_commands(
                 yield from argparse_commands(inner, (*path, name))
         elif action.option_strings:
             options |= dict.fromkeys(action.option_strings, action.nargs != 0)
+        elif action.nargs == "+" or arguments is None:
+            arguments = None
         else:
             arguments += 1
     yield path, Command(options, arguments)

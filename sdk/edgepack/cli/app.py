@@ -13,6 +13,7 @@ from edgepack.cli.commands_grant import grant
 from edgepack.cli.commands_keys import keys
 from edgepack.cli.commands_profiles import profiles
 from edgepack.cli.commands_toolchain import toolchain
+from edgepack.cli.commands_trust import trust as trust_commands
 from edgepack.cli.options import AsJson, PassphraseDescriptor, PassphraseFile, Trust
 
 __all__ = ["app"]
@@ -31,6 +32,7 @@ app.add_typer(grant, name="grant")
 app.add_typer(keys, name="keys")
 app.add_typer(profiles, name="profiles")
 app.add_typer(toolchain, name="toolchain")
+app.add_typer(trust_commands, name="trust")
 
 Offline = Annotated[bool, typer.Option("--offline", help="Refuse to install a missing toolchain.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show what child processes print.")]

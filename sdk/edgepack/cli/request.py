@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import RecipeError
-from edgepack.keys import Identity, development_identity, identity_in
+from edgepack.keys import Identity, development_identity, identity_in, read_key
 from edgepack.passphrase import ask_terminal_twice, passphrase_from
 from edgepack.profiles import load_profile
 from edgepack.recipe import FILE_NAME, Gate, Recipe, load_recipe
@@ -16,8 +16,10 @@ from edgepack.recipients import read_recipient
 from edgepack_runtime._fields import canonical_json, parse_json
 from edgepack_runtime.device import load_trust
 from edgepack_runtime.enrolment import Enrolled, Enrolment, enroll_device, write_record
+from edgepack_runtime.errors import KeyFileError
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.keyfiles import PassphraseSource, load_device_key, load_recipient
+from edgepack_runtime.signing import key_id
 from edgepack_runtime.trust import TrustedKeys
 
 __all__ = [
@@ -134,7 +136,13 @@ def key_id_from(text: str) -> bytes:
     """
     if re.fullmatch(r"[0-9a-f]{64}", text):
         return bytes.fromhex(text)
-    return read_recipient(Path(text)).key_id
+    path = Path(text)
+    if path.suffix == ".json":
+        return read_recipient(path).key_id
+    key = read_key(path)
+    if key.public_key is None:
+        raise KeyFileError(f"{path}: this is an encrypted private key", hint="name its public half, or its key id")
+    return key_id(key.public_key)
 
 
 def enrolled_from(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -15,8 +16,17 @@ if TYPE_CHECKING:
     from edgepack.amend import Granted, GrantRow, Removed, Signed
     from edgepack.keydoctor import Finding
     from edgepack.keys import KeyInfo
+    from edgepack.trustdoc import Draft
 
-__all__ = ["show_findings", "show_granted", "show_grants", "show_keys", "show_removed", "show_signed"]
+__all__ = [
+    "show_draft",
+    "show_findings",
+    "show_granted",
+    "show_grants",
+    "show_keys",
+    "show_removed",
+    "show_signed",
+]
 
 
 def _key_json(key: KeyInfo) -> dict[str, object]:
@@ -125,3 +135,27 @@ def show_removed(done: Removed, *, as_json: bool) -> None:
         "edgepack: a device that has a copy of this bundle keeps it; only bundles to come stay closed to it",
         file=sys.stderr,
     )
+
+
+def show_draft(draft: Draft, path: Path, *, as_json: bool) -> None:
+    """Print a trust document, and whose signatures it has and lacks."""
+    from edgepack_runtime.trust_file import describe_trust
+
+    table = describe_trust(draft.document)
+    if as_json:
+        standings = [{"role": s.role, "have": s.have, "want": s.want} for s in draft.standings]
+        print(
+            json.dumps({"path": str(path), **table, "signatures": standings, "complete": draft.is_complete}, indent=2)
+        )
+        return
+    rows = [
+        [name.replace("_", " "), str(item)]
+        for name, value in table.items()
+        for item in (value if isinstance(value, list) else [value])
+    ]
+    rows += [["signed by", f"{s.have} of the {s.want} needed: {s.role}"] for s in draft.standings]
+    print_table(console_for(stderr=False), ["", str(path)], rows)
+    if not draft.is_complete:
+        print(
+            f"edgepack: a draft, no device takes it yet: edgepack trust sign {path} --key ROOT_KEY", file=sys.stderr
+        )
