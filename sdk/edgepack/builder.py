@@ -90,7 +90,7 @@ def build(
         raise GateError(
             f"no bundle was written: {', '.join(sorted({r.profile for r in refusals}))} refused {recipe.model.name}",
             refusals=refusals,
-            hint=_way_out(recipe, inputs.profiles, refusals),
+            hint=_way_out(work),
         )
     with reporter.step("packing and signing"):
         packed = [pack_chosen(item, work) for item in chosen]
@@ -244,8 +244,10 @@ def _choose(work: Work, reporter: Reporter) -> tuple[list[Chosen], tuple[Refusal
     return chosen, tuple(refusals)
 
 
-def _way_out(recipe: Recipe, profiles: tuple[DeviceProfile, ...], refusals: tuple[Refusal, ...]) -> str | None:
-    if recipe.schemes == (AUTO,) or any(refusal.scheme == AS_IS for refusal in refusals):
+def _way_out(work: Work) -> str | None:
+    """Return which other precisions could be tried; None where all were, or the source has no float weights."""
+    recipe, profiles = work.recipe, work.inputs.profiles
+    if recipe.schemes == (AUTO,) or scheme_of(work.model.data) not in ("float32", "float16"):
         return None
     tried = set(recipe.schemes) or {p.quantization[0] for p in profiles}
     left = [s for s in SCHEMES if s not in tried and all(s in p.quantization for p in profiles)]

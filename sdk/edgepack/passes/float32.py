@@ -1,13 +1,14 @@
 """Keep float32: nothing but the operator versions is put right.
 
 A file whose weights are float16 becomes float32, because that is what the scheme says; sparse weights stay sparse.
-A model that is quantized already passes unchanged: it has a scheme of its own, and the gate looks at that.
+A model that is quantized already is refused: a bundle must not say float32 of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgepack.errors import PassError
 from edgepack.flatbuffer import read_model
 from edgepack.model import PassRequest, PassResult
 from edgepack.opversions import stamp
@@ -29,7 +30,7 @@ def run(request: PassRequest) -> PassResult:
     """Return the model with true operator versions.
 
     Raises:
-        PassError: an option is unknown, or the signature is missing.
+        PassError: an option is unknown, the signature is missing, or the model is quantized already.
         SourceModelError: the bytes are no TFLite model.
     """
     read_options(Options, request.options)
@@ -40,7 +41,10 @@ def run(request: PassRequest) -> PassResult:
         data, count = expand(data)
         notes.append(f"{count} float16 constants were expanded to float32")
     elif scheme != SCHEME:
-        notes.append(f"the source is {scheme} already and was left as it is")
+        raise PassError(
+            f"the source model is quantized already ({scheme}); that cannot be undone",
+            hint="leave --precision away to ship it as it is, or give the float model it was made from",
+        )
     stamped = stamp(data)
     if stamped != data:
         notes.append("operator versions and min_runtime_version were corrected")

@@ -157,6 +157,13 @@ def test_calibration_data_that_does_not_fit_is_refused(calibration: dict[str, np
         full_integer.run(dataclasses.replace(request("digits"), calibration=calibration))
 
 
+@pytest.mark.parametrize("module", [dynamic_range, full_integer])
+def test_what_is_quantized_is_not_called_float32(module: ModuleType) -> None:
+    quantized = dataclasses.replace(request("digits"), model=module.run(request("digits")).model)
+    with pytest.raises(PassError, match=f"quantized already \\({module.SCHEME}\\); that cannot be undone"):
+        float32.run(quantized)
+
+
 @pytest.mark.parametrize(
     ("module", "options", "message"),
     [
