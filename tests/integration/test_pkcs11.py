@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from bundlekit import make
+from bundlekit import ed25519, make, open_all, trust
+from edgepack.errors import RecipeError
+from edgepack.recipe import load_recipe
 from edgepack.signers import SignerRequest, open_signer
 from edgepack.signers.pkcs11 import parse_uri
+from edgepack.trustdoc import sign_document
 from edgepack_runtime.errors import KeyFileError, SignatureError
 from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, verify_threshold
+from edgepack_runtime.trust import TrustedKeys
+from edgepack_runtime.trust_update import TrustDocument, provision, trust_container
 
 MODULES = [Path("/usr/lib/softhsm/libsofthsm2.so"), *Path("/usr/lib").glob("*/softhsm/libsofthsm2.so")]
 PIN = "1234-not-a-secret"
@@ -190,3 +197,34 @@ def test_a_pin_source_that_runs_a_command_is_refused(token: Token) -> None:
 def test_a_scheme_nobody_knows_is_refused() -> None:
     with pytest.raises(KeyFileError, match="scheme 'awskms' is not known"):
         open_signer(SignerRequest(uri="awskms:alias/release"))
+
+
+def test_the_command_signs_a_bundle_with_the_token(token: Token, tmp_path) -> None:
+    bundle, trusted = tmp_path / "b.edgepack", tmp_path / "trust.json"
+    bundle.write_bytes(make().file())
+    trusted.write_text(json.dumps(trust().to_json()))
+    command = [sys.executable, "-m", "edgepack", "sign", bundle, "--key", token.uri("p256"), "--trust", trusted]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    both = TrustedKeys.of([ed25519().public_key(), token.signer("p256").public_key], threshold=2)
+    assert open_all(bundle.read_bytes(), trusted=both)
+
+
+def test_a_root_key_in_the_token_signs_a_trust_document(token: Token) -> None:
+    signer = token.signer("ed25519")
+    root = TrustedKeys.of([signer.public_key])
+    document = TrustDocument(version=1, created=1, root=root, release=trust())
+    draft = sign_document(document, [signer], None)
+    assert provision(trust_container(draft.file())).document == document
+
+
+def test_a_recipe_names_a_key_in_a_token_but_no_module(tmp_path) -> None:
+    recipe = tmp_path / "edgepack.toml"
+    text = (
+        '[model]\npath = "m.onnx"\n[data]\ncalibration = "c.npz"\n[build]\nprofiles = ["p"]\n[keys]\nsigning = "%s"\n'
+    )
+    recipe.write_text(text % "pkcs11:token=release;object=k")
+    assert load_recipe(recipe).signing_key == "pkcs11:token=release;object=k"
+    recipe.write_text(text % "pkcs11:object=k?module-path=/tmp/stranger.so")
+    with pytest.raises(RecipeError, match="must not name a module-path"):
+        load_recipe(recipe)

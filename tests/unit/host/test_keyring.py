@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +167,41 @@ def test_a_descriptor_that_is_not_open_is_refused(descriptor: int) -> None:
 def test_a_file_and_a_descriptor_exclude_each_other(tmp_path) -> None:
     with pytest.raises(KeyFileError, match="not both"):
         passphrase_from(tmp_path / "p", 3)
+
+
+def on_a_terminal(code: str, typed: bytes) -> tuple[int, bytes]:
+    """Run Python where a person sits, and type; return its exit code and all that was to be seen."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    seen = b""
+    for line in typed.splitlines(keepends=True):
+        while not seen.rstrip(b" ").endswith(b":"):
+            seen += os.read(terminal, 1024)
+        os.write(terminal, line)
+        seen += b"|"
+    with contextlib.suppress(OSError):
+        while part := os.read(terminal, 1024):
+            seen += part
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen
+
+
+ASK = "from edgepack.passphrase import {0} as ask; import sys; sys.exit(ask('the key') != b'horse')"
+
+
+def test_a_passphrase_is_typed_unseen() -> None:
+    code, seen = on_a_terminal(ASK.format("ask_terminal"), b"horse\n")
+    assert (code, b"passphrase of the key" in seen, b"horse" in seen) == (0, True, False)
+
+
+def test_a_new_passphrase_is_typed_twice() -> None:
+    code, seen = on_a_terminal(ASK.format("ask_terminal_twice"), b"horse\nhorse\n")
+    assert (code, b"the same again" in seen, b"horse" in seen) == (0, True, False)
+
+
+def test_a_new_passphrase_that_was_mistyped_is_refused() -> None:
+    code, seen = on_a_terminal(ASK.format("ask_terminal_twice"), b"horse\nhouse\n")
+    assert (code, b"not the same" in seen) == (1, True)
 
 
 # On the device.
