@@ -9,7 +9,7 @@ export EDGEPACK_CACHE ?= $(CURDIR)/.build/cache
 SOURCES := $(shell find sdk runtime device_profiles -name '*.py' -o -name '*.toml' -o -name '*.txt' -o -name '*.csv' -o -name '*.json' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format bench clean
+.PHONY: help setup demo test test-unit lint format bench vectors mutants clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,15 @@ format: setup ## rewrite the code as ruff wants it
 
 bench: setup ## time a bundle against the bare engine: ratios, not seconds
 	$(BIN)/python tools/bench_session.py
+
+vectors: setup ## write the conformance vectors again
+	$(BIN)/python -m tools.vectors
+
+mutants: setup ## both readers on 100,000 mutants, the C reader under ASan on 20,000, each check of the verifier weakened
+	$(MAKE) -C tools/reader-c all asan
+	$(BIN)/python -m tools.differential 100000 --reader .build/reader-c/reader
+	$(BIN)/python -m tools.differential 20000 --seed 1 --reader .build/reader-c/reader-asan
+	$(BIN)/python -m tools.mutate_verifier
 
 clean: ## remove what these targets made
 	rm -rf $(VENV) .build dist build .mypy_cache .ruff_cache

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edgepack_runtime.bundlefile import BundleFile
+from edgepack_runtime.container import Grant
 from edgepack_runtime.device import Device
 from edgepack_runtime.encryption import PayloadSuite, check_segments
 from edgepack_runtime.engines import Engine, installed, load
@@ -152,9 +153,11 @@ def open_bundle(
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
         exact = _check_engine(bundle, device)
+        sidecar: tuple[Grant, ...] = ()
         if bundle.header.suite is not PayloadSuite.PLAIN:
             forbid_core_dumps()
-        sidecar = sidecar_grants(file.container, device.key, Path(path), None if grants is None else Path(grants))
+            # A bundle in clear needs no grant: what lies beside it must not be able to stop it.
+            sidecar = sidecar_grants(file.container, device.key, Path(path), None if grants is None else Path(grants))
         unlock = partial(bundle.unlock, device.key, sidecar)
         golden = StoredGolden(bundle, manifest, file, unlock)
         load_engine = partial(_load_engine, manifest, file, unlock, device.num_threads)

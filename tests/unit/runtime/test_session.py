@@ -398,3 +398,14 @@ def test_a_refused_input_leaves_the_session_usable(session):
 
 def test_a_spec_is_shown_as_a_person_writes_it():
     assert str(TensorSpec(name="x", dtype="int8", shape=(-1, 3))) == "x: int8[?, 3]"
+
+
+def test_what_lies_beside_a_bundle_in_clear_cannot_stop_it(write):
+    board, what = realbundle.profile(), realbundle.model()
+    recipe = realbundle.recipe(what, realbundle.manifest(what, board), board)
+    path = write(
+        bundlekit.make(recipe, header=replace(recipe.header, suite=PayloadSuite.PLAIN), recipients=()).file()
+    )
+    path.with_name(f"{path.name}.grant").write_bytes(b"no sidecar at all")
+    with open_bundle(path, device=realbundle.device()) as session:
+        assert session.self_test().holds
