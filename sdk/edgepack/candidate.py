@@ -121,7 +121,13 @@ class Bench:
             WorkerError: it crashed or hung doing so.
         """
         engine = profile.engine
-        request = LabRequest(model=model.data, engine=engine.name, num_threads=engine.num_threads, feeds=feeds)
+        request = LabRequest(
+            model=model.data,
+            engine=engine.name,
+            version=engine.version,
+            num_threads=engine.num_threads,
+            feeds=feeds,
+        )
         return run_in_lab(request, self.engines[f"{engine.name}=={engine.version}"])
 
 

@@ -10,6 +10,7 @@ import gc
 import importlib
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,12 +29,13 @@ __all__ = ["LabRequest", "LabResult", "replay", "run_in_lab"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabRequest:
-    """One replay; `feeds` are arrays [n, *input shape] by input name."""
+    """One replay; `feeds` are arrays [n, *input shape] by input name, an empty `version` means any."""
 
     model: bytes
     engine: str
     num_threads: int
     feeds: Mapping[str, Array]
+    version: str = ""
 
     def fill(self, into: memoryview) -> None:
         """Write the model into `into`."""
@@ -74,7 +76,7 @@ def replay(request: LabRequest) -> LabResult:
     """Return the model's outputs on every sample (runs in the child, in the engine's environment).
 
     Raises:
-        EngineError: the engine cannot load or run the model.
+        EngineError: the engine cannot load or run the model, or is of another version.
         InputError: the samples do not fit it.
     """
     _warm_up_the_import(request.engine)
@@ -84,6 +86,11 @@ def replay(request: LabRequest) -> LabResult:
         if plaintext.path is None:
             raise EngineError("running a model from memory needs memfd, which only Linux has")
         engine = load(request.engine, plaintext.path, num_threads=request.num_threads)
+        if request.version not in ("", engine.version):
+            raise EngineError(
+                f"{sys.prefix} has {request.engine} {engine.version}, {request.version} was asked for",
+                hint="something was installed into this environment: remove it, and it is made again",
+            )
         count = len(next(iter(request.feeds.values())))
         columns: dict[str, list[Array]] = {spec.name: [] for spec in engine.outputs}
         seconds, ram = [], 0
@@ -124,7 +131,7 @@ def run_in_lab(request: LabRequest, place: Workplace) -> LabResult:
     in which a model would hide.
 
     Raises:
-        EngineError: the engine cannot load or run the model.
+        EngineError: the engine cannot load or run the model, or is of another version.
         WorkerError: it crashed or hung doing so.
     """
     one = replace(request, feeds={name: array[:1] for name, array in request.feeds.items()})

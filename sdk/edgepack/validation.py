@@ -66,12 +66,16 @@ def validate(
         size = file.container.preamble.file_length
         try:
             bundle = verify(file.container, trust, Policy(profile=None))
-            manifest = Manifest.from_bytes(bundle.manifest)
-            check_consistent(bundle, manifest)
         except BundleError as error:
             checks.append(_check("signature", False, error.message, "signed by a trusted release key"))
             return Report(path=path, profile=profile, checks=tuple(checks))
         checks += _identity(bundle, profile, size)
+        try:
+            manifest = Manifest.from_bytes(bundle.manifest)
+            check_consistent(bundle, manifest)
+        except BundleError as error:
+            checks.append(_check("manifest", False, error.message, "what this edgepack can read"))
+            return Report(path=path, profile=profile, checks=tuple(checks))
         try:
             with bundle.unlock(key, sidecar_grants(file.container, key, path)) as unlocked:
                 model = _read_model(unlocked, manifest, file)
@@ -122,7 +126,14 @@ def _replayed(
 ) -> list[Evidence]:
     tolerance = manifest.golden.tolerance
     feeds = {spec.name: np.stack([g.inputs[spec.name] for g in golden]) for spec in manifest.model.inputs}
-    request = LabRequest(model=model, engine=profile.engine.name, num_threads=profile.engine.num_threads, feeds=feeds)
+    wanted_engine = profile.engine
+    request = LabRequest(
+        model=model,
+        engine=wanted_engine.name,
+        version=wanted_engine.version,
+        num_threads=wanted_engine.num_threads,
+        feeds=feeds,
+    )
     wanted = f"at most {tolerance:.2%} of the range from the signed outputs"
     try:
         lab = run_in_lab(request, engine)
