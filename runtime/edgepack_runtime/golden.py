@@ -33,7 +33,10 @@ class GoldenSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """How a replay went: the largest difference as a share of its output's range, and where it was."""
+    """How a replay went: the largest difference as a share of its output's range, and where it was.
+
+    Of an output that is constant over the samples it is the share of its magnitude; of one that is zero, absolute.
+    """
 
     holds: bool
     samples: int
@@ -139,5 +142,6 @@ def _relative_error(wanted: Array, found: Array) -> float:
     if not finite.any():
         return 0.0
     error = float(np.abs(wanted[finite] - found[finite]).max())
-    spread = float(wanted[finite].max() - wanted[finite].min())
+    # One sample of a scalar has no range; an absolute limit would be any share of it, from nothing to everything.
+    spread = float(wanted[finite].max() - wanted[finite].min()) or float(np.abs(wanted[finite]).max())
     return error / spread if spread > 0 else error

@@ -99,8 +99,14 @@ def test_the_tolerance_is_the_largest_error_that_holds(tolerance, holds):
     assert compared(outputs([0], [8]), [0], [10], tolerance=tolerance).holds is holds
 
 
-def test_the_error_of_a_constant_output_is_absolute():
-    assert compared(outputs([5], [5]), [5], [5.5]).error == 0.5
+@pytest.mark.parametrize("magnitude", [-4e6, 4.0, 4e-6])
+def test_the_error_of_a_constant_output_is_a_share_of_its_magnitude(magnitude):
+    golden = outputs([magnitude], [magnitude], dtype="float64")
+    assert compared(golden, [magnitude], [1.25 * magnitude]).error == pytest.approx(0.25)
+
+
+def test_the_error_of_an_output_that_is_zero_is_absolute():
+    assert compared(outputs([0], [0]), [0], [0.5]).error == 0.5
 
 
 def test_the_worst_output_is_named():
