@@ -223,7 +223,9 @@ class StateFolder:
             self._wait_for(descriptor, time.monotonic() + patience)
             yield
         finally:
-            os.close(descriptor)
+            # The lock is gone whatever this says, and nothing was written through it.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     def _wait_for(self, descriptor: int, deadline: float) -> None:
         while True:

@@ -1,0 +1,237 @@
+"""The changes of a device's state as scenarios, and the drills: mistakes that the campaign must find."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from campaign import Scenario
+
+import bundlekit
+import realbundle
+from edgepack_runtime import acceptance, statefile
+from edgepack_runtime.acceptance import accept_bundle
+from edgepack_runtime.device import Device
+from edgepack_runtime.errors import SelfTestError, StateError
+from edgepack_runtime.session import Session
+from edgepack_runtime.state import DeviceState, Floor, StoredTrust
+from edgepack_runtime.statefile import StateFolder
+
+PRODUCT, PROFILE = bundlekit.HEADER.product, "bench-board"
+CLOCK = 1_760_000_000
+# Some sectors, so that a torn copy is one.
+TRUST = StoredTrust(version=1, document=bundlekit.seed("trust document", 1500))
+
+
+@functools.cache
+def bundle(security_version: int, *, good: bool = True) -> Path:
+    """Return a bundle file of the real model; one that is not good fails its self-test."""
+    board, what = realbundle.profile(), realbundle.model()
+    golden = None
+    if not good:
+        golden = [replace(s, outputs={n: v + 9 for n, v in s.outputs.items()}) for s in what.golden]
+    recipe = realbundle.recipe(what, realbundle.manifest(what, board), board, golden)
+    header = replace(recipe.header, security_version=security_version)
+    path = Path(_bundles().name) / f"{security_version}-{good}.edgepack"
+    path.write_bytes(bundlekit.make(recipe, header=header).file())
+    return path
+
+
+@functools.cache
+def _bundles() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="edgepack-faults-")
+
+
+def state_in(root: Path) -> StateFolder:
+    return StateFolder(root / "state")
+
+
+def accept(root: Path, security_version: int, *, good: bool = True) -> None:
+    device = realbundle.device(state=state_in(root))
+    accept_bundle(bundle(security_version, good=good), device=device, clock=lambda: CLOCK)
+
+
+def provision(root: Path) -> None:
+    state_in(root).create([Floor(product=PRODUCT, profile=PROFILE, security_version=2)])
+
+
+def provision_with_trust(root: Path) -> None:
+    provision(root)
+    state_in(root).update(lambda old: replace(old, trust=TRUST))
+
+
+def update_trust(root: Path) -> None:
+    newer = StoredTrust(version=2, document=bundlekit.seed("newer trust document", 2500))
+    state_in(root).update(lambda old: replace(old, trust=newer))
+
+
+def start(root: Path) -> DeviceState:
+    return state_in(root).read()
+
+
+def start_maybe_new(root: Path) -> DeviceState | None:
+    """As `start`; None for a device that has no state yet, which a broken state is not."""
+    try:
+        return start(root)
+    except StateError as error:
+        if "has no state yet" in error.message:
+            return None
+        raise
+
+
+def start_maybe_broken(root: Path) -> DeviceState | None:
+    try:
+        return start(root)
+    except StateError:
+        return None
+
+
+def refused_by_self_test(root: Path) -> None:
+    with contextlib.suppress(SelfTestError):
+        accept(root, 9, good=False)
+
+
+def damage(root: Path) -> None:
+    provision(root)
+    for name in ("state.a", "state.b"):
+        (root / "state" / name).write_bytes(b"rust")
+
+
+SCENARIOS = (
+    Scenario(name="first provision", prepare=lambda root: None, act=provision, start=start_maybe_new),
+    Scenario(name="accept", prepare=provision_with_trust, act=lambda root: accept(root, 7), start=start),
+    Scenario(
+        name="accept again",
+        prepare=lambda root: (provision_with_trust(root), accept(root, 7)),
+        act=lambda root: accept(root, 8),
+        start=start,
+    ),
+    Scenario(
+        name="a model that fails its self-test",
+        prepare=provision,
+        act=refused_by_self_test,
+        start=start,
+        changes_nothing=True,
+    ),
+    Scenario(name="trust update", prepare=provision_with_trust, act=update_trust, start=start),
+    Scenario(
+        name="repair",
+        prepare=damage,
+        act=lambda root: state_in(root).repair([Floor(product=PRODUCT, profile=PROFILE, security_version=5)]),
+        start=start_maybe_broken,
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drill:
+    """A mistake, made while `made()` is entered or by a disk deaf to syncs. The campaign over `scenario` must
+    notice, in words that hold `noticed`.
+    """
+
+    name: str
+    scenario: str
+    noticed: str
+    made: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    deaf_to: frozenset[str] = frozenset()
+
+
+def _written_in_place(path: Path, data: bytes, *, mode: int = 0o644, whole: bool = True) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            count = os.write(descriptor, data)
+            while whole and count < len(data):
+                count += os.write(descriptor, data[count:])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        statefile.sync_folder(path.parent)
+    except OSError as error:
+        raise statefile.file_error("write", path, error) from None
+
+
+def _written_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    _written_in_place(path.with_name(f".{path.name}.part"), data, mode=mode, whole=False)
+    try:
+        path.with_name(f".{path.name}.part").replace(path)
+        statefile.sync_folder(path.parent)
+    except OSError as error:
+        raise statefile.file_error("write", path, error) from None
+
+
+@contextlib.contextmanager
+def _floor_before_self_test() -> Iterator[None]:
+    opened = acceptance.open_bundle
+
+    def open_bundle(path: Path, *, device: Device, **options: Any) -> Session:
+        session = opened(path, device=device, **options)
+        assert device.state is not None
+        device.state.update(lambda old: old.accepting(session.bundle.header))
+        return session
+
+    with patch.object(acceptance, "open_bundle", open_bundle):
+        yield
+
+
+_write = StateFolder._write
+
+
+def _marked_first(self: StateFolder, state: DeviceState, key: bytes, slots: dict[str, DeviceState]) -> None:
+    statefile.write_whole(self.path / "provisioned", b"1", mode=0o600)
+    _write(self, state, key, slots)
+
+
+# Two copies forgive much: where one is written in place, the other is whole. The first provision has no other.
+DRILLS = (
+    Drill(
+        name="files are not synced",
+        scenario="accept",
+        deaf_to=frozenset({"files"}),
+        noticed="no copy is good: nothing is run that could be too old') after the change was reported as done",
+    ),
+    Drill(
+        name="folders are not synced",
+        scenario="accept",
+        deaf_to=frozenset({"folders"}),
+        noticed="time_floor=0, trust=StoredTrust(version=1)) after the change was reported as done",
+    ),
+    Drill(
+        name="written in place",
+        scenario="first provision",
+        made=lambda: patch.object(statefile, "write_whole", _written_in_place),
+        noticed="stuck with the old state",
+    ),
+    Drill(
+        name="a short write passes for a whole one",
+        scenario="first provision",
+        made=lambda: patch.object(statefile, "write_whole", _written_once),
+        noticed="short write at",
+    ),
+    Drill(
+        name="the floor rises before the self-test",
+        scenario="a model that fails its self-test",
+        made=_floor_before_self_test,
+        noticed="changed what is in force",
+    ),
+    Drill(
+        name="nobody tidies up",
+        scenario="accept",
+        made=lambda: patch.object(StateFolder, "_tidy", lambda self: None),
+        noticed="left over after a start",
+    ),
+    Drill(
+        name="marked as provisioned before it is",
+        scenario="first provision",
+        made=lambda: patch.object(StateFolder, "_write", _marked_first),
+        noticed="no copy is good",
+    ),
+)

@@ -1,0 +1,51 @@
+"""A power cut, a full disk or a kill at any moment leaves the old or the new state; every drill is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import state_scenarios
+from campaign import run
+from tools import power_cut
+
+BY_NAME = {scenario.name: scenario for scenario in state_scenarios.SCENARIOS}
+KILLS = 200
+
+
+@pytest.mark.slow
+def test_at_every_fault_point_of_every_change_the_old_or_the_new_state_is_found(capsys):
+    assert power_cut.main([]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drill", state_scenarios.DRILLS, ids=lambda drill: drill.name.replace(" ", "-"))
+def test_the_campaign_notices_a_mistake(tmp_path, drill):
+    with drill.made():
+        found = run(BY_NAME[drill.scenario], tmp_path, deaf_to=drill.deaf_to)
+    assert [violation for violation in found.violations if drill.noticed in violation] != []
+
+
+def test_a_model_that_fails_its_self_test_changes_nothing_at_any_fault_point(tmp_path):
+    assert run(BY_NAME["a model that fails its self-test"], tmp_path).violations == []
+
+
+@pytest.mark.slow
+def test_kill_nine_at_random_moments_leaves_the_last_reported_floor_or_the_next(tmp_path):
+    bundles = tmp_path / "bundles"
+    bundles.mkdir()
+    for version in range(1, 100):
+        (bundles / f"{version:03}").write_bytes(state_scenarios.bundle(version).read_bytes())
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent), *filter(None, sys.path)])}
+    command = [sys.executable, str(here / "kill_nine.py"), str(bundles), str(tmp_path), str(KILLS)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
+    found = json.loads(done.stdout)
+    assert found["wrong"] == []
+    # Otherwise the kills came too late, or always at the same place.
+    assert found["kills"] == KILLS
+    assert found["distinct_floors"] >= 5
