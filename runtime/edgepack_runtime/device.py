@@ -71,7 +71,8 @@ class Device:
         Raises:
             FileError: a file cannot be read.
             SchemaError: a field is missing, unknown or wrong.
-            KeyFileError: a key file holds no key of the right kind.
+            KeyFileError: a key file holds no key of the right kind, or cannot be opened.
+            BundleError: a trust document is malformed, or not signed by enough of its root keys.
         """
         path = Path(path)
         fields = Fields(parse_json(read_capped(path, _MAX_BYTES), path.name), path.name)

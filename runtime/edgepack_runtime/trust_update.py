@@ -94,7 +94,7 @@ class TrustDocument:
         """Return the signed region `parse` reads.
 
         Raises:
-            FormatError: it is longer than allowed, or `created` does not fit.
+            FormatError: `created` does not fit.
         """
         table = {
             "schema": _SCHEMA_VERSION,
@@ -105,13 +105,12 @@ class TrustDocument:
             "floors": [{"product": f.product, "security_version": f.security_version} for f in self.floors],
         }
         text = canonical_json(table)
-        if not 0 <= self.created < 2**64:
-            raise FormatError(f"trust document: created at {self.created}, which is no time")
-        header = _HEADER.pack(
-            FORMAT_MAJOR, FORMAT_MINOR, 0, 0, TRUST_ROLE, 0, self.version, self.created, 0, 0, len(text), 0
-        )
-        if (size := len(header) + len(text)) > MAX_TRUST_BYTES // 2:
-            raise FormatError(f"trust document: {size} bytes, at most {MAX_TRUST_BYTES // 2} are allowed")
+        try:
+            header = _HEADER.pack(
+                FORMAT_MAJOR, FORMAT_MINOR, 0, 0, TRUST_ROLE, 0, self.version, self.created, 0, 0, len(text), 0
+            )
+        except struct.error as error:
+            raise FormatError(f"trust document: a number does not fit its field ({error})") from None
         return header + text
 
     @classmethod

@@ -31,10 +31,18 @@ from cryptography.hazmat.primitives.serialization import (
 
 from edgepack.errors import RecipeError
 from edgepack.pkcs8 import KeyProtection, private_pem, protection_in
+from edgepack.signers import SignerRequest, is_key_uri, open_signer
 from edgepack_runtime._fields import canonical_json
 from edgepack_runtime._files import file_error, write_whole
 from edgepack_runtime.errors import FileError, KeyFileError
-from edgepack_runtime.keyfiles import PassphraseSource, load_verifying_key, read_key_file, read_label, write_label
+from edgepack_runtime.keyfiles import (
+    ROLES,
+    PassphraseSource,
+    load_verifying_key,
+    read_key_file,
+    read_label,
+    write_label,
+)
 from edgepack_runtime.signing import AnyPublicKey, key_id
 from edgepack_runtime.trust import TrustedKeys
 
@@ -156,12 +164,15 @@ def public_pem(public_key: AnyPublicKey, role: str | None) -> bytes:
     return label + public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def export_public_key(path: Path, passphrase: PassphraseSource | None = None) -> bytes:
-    """Return the public half of the private key in a file, as PEM with the same label.
+def export_public_key(uri: str, passphrase: PassphraseSource | None = None) -> bytes:
+    """Return the public half of the private key in a file, as PEM with the same label, or of a key in a token.
 
     Raises:
-        KeyFileError: it cannot be read or opened, or is no private key.
+        KeyFileError: it cannot be found, read or opened, or is no private key.
     """
+    if is_key_uri(uri):
+        return public_pem(open_signer(SignerRequest(uri=uri, roles=ROLES, passphrase=passphrase)).public_key, None)
+    path = Path(uri)
     key = read_key(path, passphrase)
     if key.protection is None:
         raise KeyFileError(f"{path}: this is a public key already")

@@ -15,7 +15,7 @@ from edgepack_runtime.container import Container, Signature, assemble_front
 from edgepack_runtime.errors import SchemaError, SignatureError
 from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, verify_threshold
 from edgepack_runtime.trust import TrustedKey, TrustedKeys
-from edgepack_runtime.trust_update import FloorReset, TrustDocument, TrustState
+from edgepack_runtime.trust_update import FloorReset, TrustDocument, TrustState, trust_container
 
 __all__ = [
     "Draft",
@@ -73,8 +73,14 @@ class Draft:
         return all(standing.have >= standing.want for standing in self.standings)
 
     def file(self) -> bytes:
-        """Return the bytes of the file."""
-        return assemble_front(self.signed, self.signatures, (), 0)
+        """Return the bytes of the file.
+
+        Raises:
+            FormatError: it is longer than a device takes, or has too many signatures.
+        """
+        data = assemble_front(self.signed, self.signatures, (), 0)
+        trust_container(data)
+        return data
 
 
 def next_document(current: TrustDocument | None, change: TrustChange, created: int) -> TrustDocument:

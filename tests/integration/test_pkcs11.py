@@ -15,12 +15,14 @@ import pytest
 
 from bundlekit import ed25519, make, open_all, trust
 from edgepack.errors import RecipeError
+from edgepack.keys import export_public_key
 from edgepack.recipe import load_recipe
 from edgepack.signers import SignerRequest, open_signer
 from edgepack.signers.pkcs11 import parse_uri
 from edgepack.trustdoc import sign_document
 from edgepack_runtime.errors import KeyFileError, SignatureError
-from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, verify_threshold
+from edgepack_runtime.keyfiles import load_verifying_key
+from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, key_id, verify_threshold
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.trust_update import TrustDocument, provision, trust_container
 
@@ -228,3 +230,18 @@ def test_a_recipe_names_a_key_in_a_token_but_no_module(tmp_path) -> None:
     recipe.write_text(text % "pkcs11:object=k?module-path=/tmp/stranger.so")
     with pytest.raises(RecipeError, match="must not name a module-path"):
         load_recipe(recipe)
+
+
+def test_the_public_half_of_a_key_in_the_token_is_exported_as_pem(token: Token, tmp_path) -> None:
+    (tmp_path / "k.pub.pem").write_bytes(export_public_key(token.uri("p256")))
+    assert key_id(load_verifying_key(tmp_path / "k.pub.pem")) == token.signer("p256").key_id
+
+
+@pytest.mark.slow
+def test_a_build_is_signed_in_the_token(token: Token, shop) -> None:
+    done = shop.build("--profile", "raspberry-pi-4", "--key", token.uri("ed25519"), out="by-token")
+    assert done.code == 0, done.err
+    (shop.folder / "token.pub.pem").write_bytes(export_public_key(token.uri("ed25519")))
+    (bundle,) = (shop.folder / "by-token").iterdir()
+    shown = shop.run("inspect", bundle, "--trust", "token.pub.pem", "--json")
+    assert shown.json()["signed_by"] == [token.signer("ed25519").key_id.hex()]

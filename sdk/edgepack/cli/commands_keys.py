@@ -71,7 +71,7 @@ def show(
 
 @keys.command("export-public")
 def export_public(
-    private: Annotated[Path, typer.Argument(help="The private key file.")],
+    private: Annotated[str, typer.Argument(help="The private key file, or the pkcs11: URI of a key in a token.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where; without it, standard output.")] = None,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseDescriptor = None,

@@ -120,12 +120,12 @@ def test_a_label_after_the_key_is_none(tmp_path) -> None:
 
 def test_the_public_half_comes_out_of_the_private_one(tmp_path) -> None:
     pair = generate_key("issuer", None, tmp_path / "k", b"horse")
-    assert export_public_key(pair.private, said(b"horse")) == pair.public.read_bytes()
+    assert export_public_key(str(pair.private), said(b"horse")) == pair.public.read_bytes()
 
 
 def test_a_public_key_has_no_public_half_to_export(tmp_path) -> None:
     with pytest.raises(KeyFileError, match="public key already"):
-        export_public_key(generate_key("issuer", None, tmp_path / "k").public)
+        export_public_key(str(generate_key("issuer", None, tmp_path / "k").public))
 
 
 # Where passphrases come from.

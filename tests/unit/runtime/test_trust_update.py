@@ -195,6 +195,7 @@ def test_every_truncation_of_an_update_is_refused(state) -> None:
     ({"release": trust(A)}, "is a root key and a release key"),
     ({"floors": (FloorReset(product="../x", security_version=1),)}, "no floor"),
     ({"floors": (FloorReset(product="x", security_version=-1),)}, "no floor"),
+    ({"floors": (FloorReset(product="x", security_version=2**53),)}, "no floor"),
     ({"floors": (FloorReset(product="x", security_version=1),) * 2}, "set twice"),
     ({"release": replace(trust(RELEASE), revoked_keys=frozenset({key_id(A.public_key())}))}, "trusted and revoked"),
     ({"release": replace(trust(RELEASE), revoked_bundles=frozenset({b"short"}))}, "revoked id of 5 bytes"),
@@ -203,6 +204,37 @@ def test_every_truncation_of_an_update_is_refused(state) -> None:
 def test_a_document_is_refused_for(change: dict[str, object], complaint: str) -> None:
     with pytest.raises(SchemaError, match=complaint):
         replace(FIRST, **change)
+
+
+def test_the_largest_figures_fit() -> None:
+    widest = replace(
+        FIRST,
+        version=2**53 - 1,
+        created=2**64 - 1,
+        root=trust(*(ed25519(str(i)) for i in range(9)), threshold=8),
+        floors=(FloorReset(product="a", security_version=0), FloorReset(product="b", security_version=2**53 - 1)),
+    )
+    assert TrustDocument.parse(widest.pack()) == widest
+
+
+@pytest.mark.parametrize("created", [-1, 2**64])
+def test_a_time_that_does_not_fit_is_refused(created: int) -> None:
+    with pytest.raises(FormatError, match="does not fit"):
+        replace(FIRST, created=created).pack()
+
+
+def test_a_document_with_a_payload_alone_is_refused() -> None:
+    signed = FIRST.pack()
+    data = assemble_front(signed, [sign(A, signed, TRUST_PAYLOAD_TYPE)], (), 1) + b"x"
+    with pytest.raises(FormatError, match="it has a payload or grants"):
+        trust_container(data)
+
+
+def test_a_document_with_a_grant_alone_is_refused() -> None:
+    signed = FIRST.pack()
+    data = assemble_front(signed, [sign(A, signed, TRUST_PAYLOAD_TYPE)], make().grants, 0)
+    with pytest.raises(FormatError, match="it has a payload or grants"):
+        trust_container(data)
 
 
 def edited(**changes: object) -> bytes:
@@ -229,6 +261,8 @@ ROLE = json.loads(FIRST.pack()[56:])["root"]
     (edited(extra=1), "extra: unknown field"),
     (edited(schema=2), "schema: version 2"),
     (edited(floors=[{"product": "x"}]), "security_version: missing"),
+    (edited(floors=[{"product": "x", "security_version": 1, "for": "ever"}]), "for: unknown field"),
+    (after().pack()[:48] + bytes(8), "not valid JSON"),
     (after().pack() + b" ", "its length makes"),
     (after().pack()[:40], "wanted at least 56"),
     (after().pack()[:32] + b"\1" + after().pack()[33:], "a reserved field is not 0"),
@@ -258,6 +292,11 @@ def test_a_minor_version_and_flags_are_passed_over(state) -> None:
 def test_a_file_longer_than_allowed_is_refused() -> None:
     with pytest.raises(FormatError, match="at most 262144"):
         trust_container(bytes(MAX_TRUST_BYTES + 1))
+
+
+def test_a_file_as_long_as_allowed_is_looked_at() -> None:
+    with pytest.raises(FormatError, match="wrong magic"):
+        trust_container(bytes(MAX_TRUST_BYTES))
 
 
 # On a device's disk.
