@@ -8,12 +8,9 @@ one input. Nothing is cast, scaled or reshaped but a batch dimension of 1.
 from __future__ import annotations
 
 import hashlib
-import lzma
-import struct
 import tokenize
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from edgepack._zips import DAMAGED, is_bounded
 from edgepack.errors import DatasetError
 from edgepack_runtime.tensors import DTYPES, Array, TensorSpec
 
@@ -30,24 +28,8 @@ __all__ = ["LABEL_NAMES", "UNNAMED", "Dataset", "bind_feeds", "join_feeds", "loa
 LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 UNNAMED = "x"
 _MAX_BYTES = 16 << 30
-# What zipfile, its decompressors and numpy's header parser were seen to raise on damaged files.
-_FOREIGN = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    zlib.error,
-)
+# Beside zipfile's errors, what numpy's header parser was seen to raise on damaged files.
+_FOREIGN = (*DAMAGED, ArithmeticError, AttributeError, MemoryError, SyntaxError, TypeError, tokenize.TokenError)
 _HEADER_VERSIONS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -135,6 +117,8 @@ def _read_npz(path: Path, where: str) -> Iterator[tuple[str, Array]]:
             raise DatasetError(f"{where}: unpacks to more than {_MAX_BYTES >> 30} GiB")
         for info in infos:
             name = info.filename.removesuffix(".npy")
+            if not is_bounded(info):
+                raise DatasetError(f"{where}: array {name!r} is compressed in a way numpy never writes")
             with archive.open(info) as member:
                 yield name, _read_array(cast("BinaryIO", member), info.file_size, f"{where}, array {name!r}")
 

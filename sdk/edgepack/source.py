@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from edgepack import _magic
+from edgepack._zips import DAMAGED
 from edgepack.errors import SourceModelError
 from edgepack.model import SourceModel
 
@@ -164,7 +165,7 @@ def _zip(path: Path, data: mmap.mmap) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except zipfile.BadZipFile:
+    except DAMAGED:
         raise SourceModelError(
             f"{path}: truncated or damaged zip file (a .keras model is one)", hint="copy or download it again"
         ) from None

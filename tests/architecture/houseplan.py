@@ -35,7 +35,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
 )
 # The host stands on the whole device package.
 HOST_TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"", "_magic", "errors", "pkcs8", "reporter", "signers"}),
+    frozenset({"", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
     | {"recipients"}
     | {"signers.file", "toolchain"},

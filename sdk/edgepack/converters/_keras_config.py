@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edgepack._zips import DAMAGED, is_bounded
 from edgepack.errors import ConversionError, SourceModelError
 from edgepack_runtime._fields import parse_json
 from edgepack_runtime.errors import SchemaError
@@ -28,8 +29,11 @@ def refuse_code(path: Path) -> None:
 
 
 def _config(path: Path) -> object:
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"PK"
+    except OSError as error:
+        raise SourceModelError(f"the Keras file cannot be read: {error}") from None
     text = _from_zip(path) if zipped else _from_hdf5(path)
     try:
         return parse_json(text, "model config")
@@ -43,8 +47,10 @@ def _from_zip(path: Path) -> bytes:
             info = archive.getinfo("config.json")
             if info.file_size > _MAX_CONFIG:
                 raise SourceModelError(f"the Keras file's config.json unpacks to {info.file_size} bytes")
+            if not is_bounded(info):
+                raise SourceModelError("the Keras file's config.json is compressed in a way Keras never writes")
             return archive.read(info)
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (*DAMAGED, OSError) as error:
         raise SourceModelError(f"the Keras file cannot be read: {error}") from None
 
 
