@@ -1,0 +1,95 @@
+"""The fuzz targets without a fuzzer: good inputs are taken, mutants of them raise typed errors only.
+
+The real campaigns are `python -m tools.fuzz.run`; this keeps the targets alive and the cheap bugs out.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tools.fuzz.limits import MAX_BYTES, OverLimit, run_within_limits  # noqa: E402
+from tools.fuzz.targets import TARGETS, Target  # noqa: E402
+
+MUTANTS = 150
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
+
+
+def mutant(data: bytes, choice: random.Random) -> bytes:
+    """Return `data` with a few bytes changed, cut out, doubled or replaced by likely numbers."""
+    changed = bytearray(data)
+    for _ in range(choice.randint(1, 4)):
+        at = choice.randrange(len(changed) + 1)
+        kind = choice.randrange(5)
+        if kind == 0 and at < len(changed):
+            changed[at] ^= 1 << choice.randrange(8)
+        elif kind == 1:
+            changed[at : at + 4] = choice.choice([b"\xff" * 4, b"\0" * 4, b"\0\0\0\x80", b"99999", b"[[[[", b"-1"])
+        elif kind == 2:
+            del changed[at : at + choice.randrange(1, 40)]
+        elif kind == 3:
+            changed[at:at] = changed[at : at + choice.randrange(1, 40)]
+        else:
+            changed = changed[:at]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_a_campaign_starts_from_is_taken(name: str) -> None:
+    target = TARGETS[name]
+    assert any(target.check(seed) for seed in target.seeds())
+
+
+@linux
+@pytest.mark.parametrize("name", TARGETS)
+def test_mutants_raise_typed_errors_within_the_limits(name: str) -> None:
+    target, choice, refused = TARGETS[name], random.Random(name), 0
+    seeds = target.seeds()
+
+    def run(data: bytes) -> None:
+        nonlocal refused
+        refused += not target.check(data)
+
+    for _ in range(MUTANTS):
+        run_within_limits(run, mutant(choice.choice(seeds), choice))
+    assert refused > MUTANTS // 20
+
+
+def test_an_untyped_error_passes_through() -> None:
+    def broken(data: bytes) -> None:
+        raise KeyError(data)
+
+    with pytest.raises(KeyError):
+        Target(run=broken, errors=(ValueError,), seeds=list).check(b"x")
+
+
+@linux
+def test_an_input_that_takes_too_long_is_a_finding() -> None:
+    def slow(data: bytes) -> None:
+        sum(i * i for i in range(3_000_000))
+
+    with pytest.raises(OverLimit, match=r"s for 1 bytes of input"):
+        run_within_limits(slow, b"x", slower=0.05)
+
+
+@linux
+def test_an_input_that_takes_too_much_memory_is_a_finding() -> None:
+    with pytest.raises(OverLimit, match=r"more than 64 MiB for 1 bytes"):
+        run_within_limits(lambda data: bytearray(MAX_BYTES + (8 << 20)), b"x")  # type: ignore[arg-type,return-value]
+
+
+@linux
+def test_an_input_runs_alone_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "input").write_bytes(TARGETS["table"].seeds()[0])
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.fuzz.run", "--input", str(tmp_path / "input"), "table"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "True\n"

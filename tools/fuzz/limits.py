@@ -1,0 +1,51 @@
+"""What one input may cost: a second of processor time and 64 MiB of memory."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["MAX_BYTES", "MAX_SECONDS", "OverLimit", "run_within_limits"]
+
+MAX_SECONDS = 1.0
+MAX_BYTES = 64 << 20
+_PAGE = resource.getpagesize()
+_HARD = resource.getrlimit(resource.RLIMIT_AS)[1]
+# glibc keeps what large buffers leave behind, up to 64 MiB, and would serve the next one from it without asking the
+# kernel. A threshold that is set stays: large buffers come and go one by one.
+_M_MMAP_THRESHOLD = -3
+_C = ctypes.CDLL(None)
+if hasattr(_C, "mallopt"):
+    _C.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
+
+
+class OverLimit(AssertionError):
+    """An input took more than it may; never a verdict, always a finding."""
+
+
+def run_within_limits(run: Callable[[bytes], None], data: bytes, *, slower: float = 1.0) -> None:
+    """Run one input; what it needs beyond `MAX_BYTES` of address space is not there.
+
+    Args:
+        run: the target.
+        data: the input.
+        slower: how many times slower the code runs than it does without a fuzzer's instruments.
+
+    Raises:
+        OverLimit: it took longer than `MAX_SECONDS`, or ran out of its memory.
+    """
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * _PAGE + MAX_BYTES, _HARD))
+    before = time.process_time()
+    try:
+        run(data)
+    except MemoryError as error:
+        raise OverLimit(f"more than {MAX_BYTES >> 20} MiB for {len(data)} bytes of input") from error
+    finally:
+        took = time.process_time() - before
+        resource.setrlimit(resource.RLIMIT_AS, (_HARD, _HARD))
+    if took > MAX_SECONDS * slower:
+        raise OverLimit(f"{took:.1f} s for {len(data)} bytes of input, at most {MAX_SECONDS * slower:.1f}")
