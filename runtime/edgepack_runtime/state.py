@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass, field, replace
 
 from edgepack_runtime.errors import FastForwardError, RollbackError, StateError
-from edgepack_runtime.table import Header
+from edgepack_runtime.table import Header, is_name
 
 __all__ = ["KEY_SIZE", "MAX_JUMP", "MAX_STATE_BYTES", "DeviceState", "Floor", "StoredTrust"]
 
@@ -61,7 +61,8 @@ class DeviceState:
         trust: the newest trust document.
 
     Raises:
-        StateError: the floors are out of order or too many, a number is out of range, or the document is too long.
+        StateError: the floors are out of order or too many, a name or number is out of range, or the document is
+            too long.
     """
 
     generation: int
@@ -73,6 +74,9 @@ class DeviceState:
         names = [(floor.product, floor.profile) for floor in self.floors]
         if any(a >= b for a, b in itertools.pairwise(names)):
             raise StateError("state: its floors are not in ascending order")
+        for name in itertools.chain.from_iterable(names):
+            if not is_name(name):
+                raise StateError(f"state: a floor of {name!r}, which is no name of a product or profile")
         if len(names) > _MAX_FLOORS:
             raise StateError(f"state: {len(names)} floors, at most {_MAX_FLOORS} are kept")
         numbers = [self.generation, self.time_floor, self.trust.version, *(f.security_version for f in self.floors)]
@@ -183,10 +187,8 @@ def _tag(key: bytes, body: bytes) -> bytes:
 
 
 def _name(raw: bytes) -> str:
-    try:
-        return raw.rstrip(b"\0").decode("ascii")
-    except UnicodeDecodeError:
-        raise StateError(f"state: {raw!r} is no name") from None
+    # Whether it is one, `DeviceState` checks.
+    return raw.rstrip(b"\0").decode("ascii", "replace")
 
 
 def _with_floor(floors: tuple[Floor, ...], header: Header) -> tuple[Floor, ...]:
