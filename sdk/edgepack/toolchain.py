@@ -25,8 +25,9 @@ __all__ = ["HOST", "Toolchain", "cache_root", "engine_toolchain", "ensure", "lis
 
 HOST = "host"
 _PYTHON = (3, 11)
-# What an engine needs beside itself, where no lock file of ours pins that exact version.
-_ENGINE_NUMPY = {"tflite-runtime": "1.26.4", "ai-edge-litert": "1.26.4"}
+# What an engine and our runtime need beside it, where no lock file of ours pins that exact version: numpy 1, because
+# every engine version can do with it, and what cryptography needs.
+_BESIDE_AN_ENGINE = ("cffi==2.1.1", "cryptography==50.0.2", "numpy==1.26.4", "pycparser==3.12")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +98,8 @@ def engine_toolchain(engine: str, version: str) -> Toolchain:
     for known, text in _locks():
         if known == name:
             return _toolchain(name, text, hashed=True)
-    lines = f"{engine}=={version}\nnumpy=={_ENGINE_NUMPY[engine]}\n"
-    return _toolchain(name, lines, hashed=False)
+    lines = [f"{engine}=={version}", *_BESIDE_AN_ENGINE]
+    return _toolchain(name, "".join(f"{line}\n" for line in lines), hashed=False)
 
 
 def ensure(toolchain: Toolchain, *, offline: bool, say: Callable[[str], None]) -> Path:

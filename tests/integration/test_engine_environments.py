@@ -7,9 +7,12 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edgepack.lab import LabRequest, run_in_lab
 from edgepack.toolchain import engine_toolchain, ensure
+from edgepack.worker import Workplace
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -52,3 +55,13 @@ def test_no_framework_and_no_sdk_is_in_the_engines_environment(pytest_alone, eng
     names = "edgepack", "tensorflow", "keras", "onnx", "torch", "typer"
     code = f"import importlib.util as u; print([n for n in {names!r} if u.find_spec(n)])"
     assert run(python, pytest_alone, "-c", code).stdout.strip() == "[]"
+
+
+# The last one has no lock file: its environment is made from what a profile may name.
+@pytest.mark.parametrize(("engine", "version"), [*ENGINES, ("ai-edge-litert", "2.1.0")])
+def test_a_model_runs_in_the_environment_of_each_engine_version(engine, version):
+    place = Workplace(python=ensure(engine_toolchain(engine, version), offline=False, say=print))
+    model = (ROOT / "tests" / "data" / "engines" / "no_signature.tflite").read_bytes()
+    feeds = {"serving_default_x:0": np.ones((2, 1, 8), np.float32)}
+    request = LabRequest(model=model, engine=engine, version=version, num_threads=1, feeds=feeds)
+    assert run_in_lab(request, place).engine_version == version
