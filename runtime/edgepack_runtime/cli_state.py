@@ -71,13 +71,14 @@ def _accept(args: argparse.Namespace) -> int:
     done = accept_bundle(args.bundle, device=Device.from_file(args.device), grants=args.grants)
     if args.json:
         test = {"samples": done.replay.samples, "error": done.replay.error, "engine": done.engine}
-        print(json.dumps({"verdict": "accepted", "product": done.product, "floor": done.floor, "self_test": test}))
+        what = {"verdict": "accepted", "product": done.product, "version": done.version, "floor": done.floor}
+        print(json.dumps(what | {"self_test": test}))
         return 0
     print(
         f"self-test: {done.replay.samples} golden samples on {done.engine}, "
         f"largest difference {done.replay.error:.2g}"
     )
-    print(f"{done.product} {done.version} is accepted: below security version {done.floor} nothing of it runs here")
+    print(f"{done.product} is accepted: below security version {done.floor} nothing of it runs here")
     return 0
 
 

@@ -12,7 +12,7 @@ from edgepack.keys import development_identity
 from edgepack.model import SourceModel
 from edgepack.pack import Release
 from edgepack.profiles import load_profile
-from edgepack.recipe import Recipe
+from edgepack.recipe import Recipe, expiry
 from edgepack.recipients import read_recipient
 from edgepack.reporter import Reporter
 from edgepack.signers import SignerRequest, open_signer
@@ -92,11 +92,13 @@ def _release(
         if not recipients:
             recipients = (identity.recipient,)
             reporter.say(f"no --recipient given: only your development device key {identity.device_key} can open it")
+    created = int(time.time())
     return Release(
         signing_key=open_signer(SignerRequest(uri=signing, passphrase=passphrase)),
         recipients=tuple(_recipient(path, profiles) for path in recipients),
         security_version=recipe.security_version,
-        created=int(time.time()),
+        created=created,
+        expires=expiry(recipe.expires, created),
     )
 
 

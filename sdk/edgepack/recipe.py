@@ -5,6 +5,7 @@ Relative paths in a file are relative to the file. Unknown fields are refused, w
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.profile import SCHEMES
 
-__all__ = ["AUTO", "FILE_NAME", "Gate", "Recipe", "load_recipe", "parse_schemes", "product_name"]
+__all__ = ["AUTO", "FILE_NAME", "Gate", "Recipe", "expiry", "load_recipe", "parse_schemes", "product_name"]
 
 FILE_NAME = "edgepack.toml"
 AUTO = "auto"
@@ -46,7 +47,7 @@ class Recipe:
 
     `schemes` are quantization schemes to try in this order, the first good one is shipped; empty means the profile's
     preferred one, and ``("auto",)`` every one the profile supports. `converter` is JSON of the converter's options.
-    `signing_key` is the path of a PEM file or a key URI.
+    `signing_key` is the path of a PEM file or a key URI. `expires` is a day or a number of days, for `expiry`.
 
     Raises:
         RecipeError: a name or figure is wrong; the message says which are possible.
@@ -65,6 +66,7 @@ class Recipe:
     schemes: tuple[str, ...] = ()
     converter: str = "{}"
     security_version: int = 1
+    expires: str = ""
     signing_key: str | None = None
     recipients: tuple[Path, ...] = ()
 
@@ -92,12 +94,49 @@ class Recipe:
             raise RecipeError(f"max_drop {self.gate.max_drop} is no share from 0 to 1 (0.01 is one percentage point)")
         if not 0 <= self.security_version < 2**63:
             raise RecipeError(f"security_version {self.security_version} is not from 0 to 2^63 - 1")
+        _days_or_day(self.expires)
 
     @property
     def product(self) -> str:
         """The bundle's product name: `name`, else the model file's, made to fit."""
         stem = self.model.name if self.model.is_dir() else self.model.stem
         return self.name or product_name(stem)
+
+
+def _days_or_day(text: str) -> int | datetime.date | None:
+    if not text:
+        return None
+    if re.fullmatch(r"[0-9]{1,5}", text) and int(text):
+        return int(text)
+    try:
+        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            raise ValueError
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise RecipeError(
+            f"expires {text!r} is neither a day (2027-06-30) nor a number of days from 1 to 99999"
+        ) from None
+
+
+def expiry(expires: str, created: int) -> int:
+    """Return the unix seconds from which on no device installs a bundle; 0 is never.
+
+    Args:
+        expires: a day, which begins at 00:00 UTC; or a number of days from `created` on; or nothing.
+        created: unix seconds, when the bundle is signed.
+
+    Raises:
+        RecipeError: it is none of these, or that day has begun.
+    """
+    found = _days_or_day(expires)
+    if found is None:
+        return 0
+    if isinstance(found, int):
+        return created + found * 86_400
+    moment = int(datetime.datetime.combine(found, datetime.time(), datetime.timezone.utc).timestamp())
+    if moment <= created:
+        raise RecipeError(f"expires {expires!r}: that day has begun (UTC), and no device could install the bundle")
+    return moment
 
 
 def product_name(stem: str) -> str:
@@ -161,6 +200,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         schemes=build.take_strings("precision", ()),
         output=base / build.take("output", str, "dist"),
         security_version=build.take("security_version", int, 1),
+        expires=_expires(build),
         converter=options,
         gate=Gate(
             metric=gate.take("metric", str, "accuracy"),
@@ -173,6 +213,14 @@ def _read(fields: Fields, base: Path) -> Recipe:
     for table in (model, data, build, gate, keys, fields):
         table.finish()
     return recipe
+
+
+def _expires(build: Fields) -> str:
+    value = build.take("expires", object, "")
+    if not isinstance(value, int | str | datetime.date):
+        build.refuse("expires", 'expected a day ("2027-06-30") or a number of days')
+    # A date of TOML's own with a time keeps it here, and is refused as no day.
+    return value.isoformat() if isinstance(value, datetime.date) else str(value)
 
 
 def _optional(base: Path, name: str | None) -> Path | None:

@@ -105,6 +105,14 @@ def build(
     security_version: Annotated[
         int | None, typer.Option(help="Devices refuse a bundle below the highest they accepted.")
     ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DAY|DAYS",
+            help="From this day on (2027-06-30, UTC), or so many days from now, no device installs it. "
+            "One that has it keeps running it.",
+        ),
+    ] = None,
     input_shape: Annotated[
         list[str] | None,
         typer.Option("--input", help="Shape of an input the source leaves open, e.g. audio:1,16000; repeatable."),
@@ -143,6 +151,7 @@ def build(
             name=name,
             version=model_version,
             security_version=security_version,
+            expires=expires,
             inputs=tuple(input_shape or ()),
             signature_key=signature_key,
         )

@@ -51,6 +51,7 @@ class Overrides:
     name: str | None
     version: str | None
     security_version: int | None
+    expires: str | None
     inputs: tuple[str, ...]
     signature_key: str | None
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from edgepack.errors import GateError
 from edgepack.reporter import Reporter
 from edgepack_runtime.errors import EdgepackError
+from edgepack_runtime.moments import expiry_in_words, utc
 
 if TYPE_CHECKING:
     from edgepack.builder import BuildResult
@@ -215,7 +216,6 @@ def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) ->
         print(json.dumps(text, indent=2))
         return
     console = console_for(stderr=False)
-    created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(header.created))
     rows = [
         ["product", f"{manifest.name} {manifest.version}, security version {header.security_version}"],
         ["built for", f"{header.profile} ({manifest.profile.description})"],
@@ -223,7 +223,8 @@ def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) ->
         ["model", f"{manifest.model.scheme}, from {manifest.provenance.source_format}"],
         *(["input", str(spec)] for spec in manifest.model.inputs),
         *(["output", str(spec)] for spec in manifest.model.outputs),
-        ["signed", f"{created} by {', '.join(key[:16] for key in signers)}"],
+        ["signed", f"{utc(header.created)} by {', '.join(key[:16] for key in signers)}"],
+        ["expiry", expiry_in_words(header.expires)],
         ["bundle id", header.bundle_id.hex()],
         ["protection", protection.text],
         *(["recipient", key] for key in grants),

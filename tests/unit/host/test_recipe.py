@@ -263,6 +263,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("name", "other", "name"),
         ("version", "9", "version"),
         ("security_version", 0, "security_version"),
+        ("expires", "90", "expires"),
         ("metric", "recall", "gate.metric"),
         ("max_drop", 0.5, "gate.max_drop"),
         ("max_drop", 0.0, "gate.max_drop"),
