@@ -113,6 +113,25 @@ def test_a_key_file_without_a_label_may_be_any_role(tmp_path) -> None:
     assert key_id(load_verifying_key(bare)).hex() == pair.key_id
 
 
+@pytest.mark.parametrize(
+    ("load", "role", "suffix", "complaint"),
+    [
+        (load_signing_key, "device", ".key.pem", "X25519PrivateKey cannot sign"),
+        (load_verifying_key, "device", ".pub.pem", "X25519PublicKey cannot sign"),
+        (load_device_key, "release", ".key.pem", "Ed25519PublicKey cannot receive"),
+        (load_recipient, "release", ".pub.pem", "Ed25519PublicKey cannot receive"),
+    ],
+)
+def test_without_a_label_the_kind_of_key_still_decides(
+    load, role: str, suffix: str, complaint: str, tmp_path
+) -> None:
+    generate_key(role, None, tmp_path / "k")
+    bare = tmp_path / "bare.pem"
+    bare.write_bytes(b"-----BEGIN" + (tmp_path / f"k{suffix}").read_bytes().partition(b"-----BEGIN")[2])
+    with pytest.raises(KeyFileError, match=complaint):
+        load(bare)
+
+
 def test_a_label_after_the_key_is_none(tmp_path) -> None:
     pair = generate_key("root", None, tmp_path / "k")
     assert read_label(pair.public.read_bytes().partition(b"\n-----BEGIN")[2]).role is None

@@ -71,6 +71,13 @@ def test_enrolling_twice_keeps_the_first_key(tmp_path) -> None:
     assert (tmp_path / "device.key.pem").read_bytes() == before
 
 
+def test_a_record_that_exists_leaves_no_key_without_a_record(tmp_path) -> None:
+    (tmp_path / "a.enrol.json").write_text("mine")
+    with pytest.raises(FileError, match="is not overwritten"):
+        enroll_device("a", "p", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.enrol.json"]
+
+
 def test_a_release_key_is_not_enrolled(tmp_path) -> None:
     (tmp_path / "k.pem").write_text("edgepack-role: release\n-----BEGIN PRIVATE KEY-----\n")
     with pytest.raises(KeyFileError, match="this is a release key"):
