@@ -78,10 +78,11 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644,
         replace: whether an existing file may be replaced.
 
     Raises:
-        FileError: the folder is missing or not writable, the disk is full, or the file exists and must not.
+        FileError: the folder is missing or not writable, the disk is full, the file exists and must not, or is none.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        _refuse_other_than_file(path)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             try:
@@ -114,8 +115,7 @@ def write_all_whole(files: Mapping[Path, bytes]) -> None:
     parts: dict[Path, Path] = {}
     try:
         for path, data in files.items():
-            if path.is_dir():
-                raise FileError(f"cannot write {path}: it is a folder")
+            _refuse_other_than_file(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
             parts[part] = path
@@ -129,6 +129,12 @@ def write_all_whole(files: Mapping[Path, bytes]) -> None:
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
+
+
+def _refuse_other_than_file(path: Path) -> None:
+    # A rename onto /dev/null or /dev/stdout would put a file in its place.
+    if path.exists() and not path.is_file():
+        raise FileError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'no regular file'}")
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -112,7 +112,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, name):
 
 def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(FileError, match=r"cannot write .*a: Is a directory"):
+    with pytest.raises(FileError, match=r"cannot write .*a: it is a folder"):
         write_whole(tmp_path / "a", b"data")
     assert contents(tmp_path) == {}
 
@@ -138,3 +138,11 @@ def test_a_file_longer_than_the_cap_is_refused(tmp_path):
 def test_an_endless_file_is_refused():
     with pytest.raises(FileError, match=r"longer than"):
         read_capped(Path("/dev/zero"), 4)
+
+
+@pytest.mark.parametrize("write", [write_whole, lambda path, data: write_all_whole({path: data})])
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path, write):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match=r"cannot write .*pipe: it is no regular file"):
+        write(tmp_path / "pipe", b"data")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
