@@ -28,14 +28,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = args.run(args)
     except EdgepackError as error:
-        print(f"edgepack-device: error: {error.message}", file=sys.stderr)
+        if args.json:
+            print(json.dumps({"error": type(error).__name__, "message": error.message, "hint": error.hint}))
+        print(f"edgepack-device: error: {_plain(error.message)}", file=sys.stderr)
         if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
+            print(f"  hint: {_plain(error.hint)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     return code
+
+
+def _plain(text: str) -> str:
+    r"""Return text that a terminal shows and does not obey: what cannot be printed is written as in ``\x1b``."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,7 +170,7 @@ def _inspect(args: argparse.Namespace) -> int:
         print(json.dumps({"signed_by": _signers(bundle), "manifest": json.loads(bundle.manifest)}, indent=2))
         return 0
     for line in _summary(bundle, manifest):
-        print(line)
+        print(_plain(line))
     return 0
 
 
@@ -237,7 +244,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"samples": count, "output": str(args.output)}))
     else:
-        print(f"{count} samples run on {session.engine}; outputs {', '.join(columns)} in {args.output}")
+        print(_plain(f"{count} samples run on {session.engine}; outputs {', '.join(columns)} in {args.output}"))
     return 0
 
 
@@ -256,6 +263,9 @@ def _load_feeds(path: Path) -> dict[str, Array]:
 
     import numpy as np
 
+    if path.exists() and not path.is_file():
+        # A pipe without a writer never ends.
+        raise InputError(f"{path}: not a file")
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")

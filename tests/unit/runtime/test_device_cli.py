@@ -256,3 +256,23 @@ def test_a_reader_that_went_away_is_no_traceback(folder):
     os.close(write)
     _, err = process.communicate()
     assert (process.returncode, "Traceback" in err) == (1, False)
+
+
+def test_a_pipe_without_a_writer_is_no_input(call, folder):
+    os.mkfifo(folder / "pipe")
+    assert refusal(call("run", "m.edgepack", "--input", "pipe", "--output", "out.npz")) == "pipe: not a file"
+
+
+def test_a_name_gives_a_terminal_no_orders(call):
+    assert refusal(call("verify", "\x1b[31mred")) == r"cannot open \x1b[31mred: No such file or directory"
+
+
+def test_a_refusal_is_told_as_json_where_json_was_asked_for(call):
+    code, out, err = call("verify", "missing.edgepack", "--json")
+    told = json.loads(out)
+    assert (code, told["error"], told["message"]) == (
+        1,
+        "FileError",
+        "cannot open missing.edgepack: No such file or directory",
+    )
+    assert err == f"edgepack-device: error: {told['message']}\n"
