@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgepack_runtime.acceptance import accept_bundle
     from edgepack_runtime.device import Device
     from edgepack_runtime.errors import BundleError, EdgepackError, EngineError, InputError
     from edgepack_runtime.session import Session, open_bundle, verify_bundle
@@ -31,6 +32,7 @@ __all__ = [
     "InputError",
     "Session",
     "TensorSpec",
+    "accept_bundle",
     "open_bundle",
     "verify_bundle",
 ]
@@ -43,6 +45,7 @@ _HOME = {
     "InputError": "errors",
     "Session": "session",
     "TensorSpec": "tensors",
+    "accept_bundle": "acceptance",
     "open_bundle": "session",
     "verify_bundle": "session",
 }
