@@ -5,8 +5,11 @@ The whole run takes minutes: `python -m tools.mutate_verifier`.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
-from tools.mutate_verifier import EQUIVALENT, MODULES, ROOT, main, mutants
+from tools.mutate_verifier import EQUIVALENT, MODULES, ROOT, mutants
 
 SOURCE = """
 def check(a, b):
@@ -42,6 +45,14 @@ def test_every_proof_is_about_a_mutant_that_exists() -> None:
 
 
 @pytest.mark.slow
-def test_every_weakened_signature_check_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["signing"])
-    assert (code, " 0 survived" in capsys.readouterr().out) == (0, True)
+def test_every_weakened_signature_check_is_noticed() -> None:
+    # In a process of its own: what other tests left in this one must not decide whether a mutant lives.
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.mutate_verifier", "signing"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 survived" in done.stdout
