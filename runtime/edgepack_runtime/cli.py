@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from edgepack_runtime import __version__
 from edgepack_runtime.cli_state import add_state_commands
-from edgepack_runtime.errors import EdgepackError, FileError, InputError
+from edgepack_runtime.errors import EdgepackError, FileError, InputError, SchemaError
 
 if TYPE_CHECKING:
     from edgepack_runtime.device import Device
     from edgepack_runtime.manifest import Manifest
     from edgepack_runtime.tensors import Array
+    from edgepack_runtime.trust_update import TrustState
     from edgepack_runtime.verify import VerifiedBundle
 
 __all__ = ["main"]
@@ -80,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_trust_show)
     update = trust.add_parser("update", help="apply updates, each the next version, signed by old and new root keys")
     update.add_argument("updates", type=Path, nargs="+", metavar="update", help="the next versions, in any order")
-    update.add_argument("--trust", type=Path, required=True, help="the trust document of this device; it is replaced")
+    where = update.add_mutually_exclusive_group(required=True)
+    where.add_argument("--trust", type=Path, help="the trust document of this device; it is replaced")
+    where.add_argument("--device", type=Path, help="device.json of a device with a state folder; it is kept there")
     update.add_argument("--json", action="store_true", help="print the result as JSON")
     update.set_defaults(run=_trust_update)
 
@@ -124,8 +127,19 @@ def _trust_show(args: argparse.Namespace) -> int:
 def _trust_update(args: argparse.Namespace) -> int:
     from edgepack_runtime.trust_file import describe_trust, update_trust
 
-    _print_all(describe_trust(update_trust(args.trust, args.updates).document), as_json=args.json)
+    state = update_trust(args.trust, args.updates) if args.device is None else _update_stored(args)
+    _print_all(describe_trust(state.document), as_json=args.json)
     return 0
+
+
+def _update_stored(args: argparse.Namespace) -> TrustState:
+    from edgepack_runtime.device import Device
+    from edgepack_runtime.trust_file import update_stored_trust
+
+    device = Device.from_file(args.device)
+    if device.state is None or device.profile is None:
+        raise SchemaError(f"{args.device} names no state folder", hint="update the trust document: --trust FILE")
+    return update_stored_trust(device.state, device.trust_state, device.profile, args.updates)
 
 
 def _print_all(table: dict[str, object], *, as_json: bool) -> None:

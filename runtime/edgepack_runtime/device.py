@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack_runtime._fields import Fields, parse_json
-from edgepack_runtime._files import read_capped
+from edgepack_runtime._files import read_capped, read_if_there
 from edgepack_runtime.container import MAGIC
 from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.grants import DeviceKey
@@ -16,7 +16,7 @@ from edgepack_runtime.plaintext import forbid_core_dumps
 from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.trust_file import read_trust
-from edgepack_runtime.trust_update import MAX_TRUST_BYTES
+from edgepack_runtime.trust_update import MAX_TRUST_BYTES, TrustState
 
 __all__ = ["ENGINE_POLICIES", "Device", "load_trust"]
 
@@ -33,6 +33,7 @@ class Device:
     Args:
         profile: the profile bundles must be built for; None accepts any, for tools that only inspect.
         trust: the release keys it believes, and how many must have signed.
+        trust_state: the trust document that `trust` is from, if it is; the state may hold a newer one.
         key: opens encrypted bundles; None for a device that only verifies.
         num_threads: threads of the engine, instead of the profile's number.
         accepted: the security version floor by product name.
@@ -50,6 +51,7 @@ class Device:
     accepted: Mapping[str, int] = field(default_factory=dict)
     engine_policy: str = "exact"
     state: StateFolder | None = None
+    trust_state: TrustState | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.engine_policy not in ENGINE_POLICIES:
@@ -84,14 +86,17 @@ class Device:
             fields.refuse("passphrase_file", "the key is not encrypted, or there is none")
         passphrase = None if secret is None else passphrase_in(path.parent / secret)
         accepted, state = fields.take_table("accepted", {}), fields.take("state", str, None)
+        trust_path = path.parent / fields.take("trust", str)
+        trust = load_trust(trust_path)
         device = cls(
             profile=fields.take("profile", str),
-            trust=load_trust(path.parent / fields.take("trust", str)),
+            trust=trust,
             key=None if key is None else load_device_key(path.parent / key, passphrase),
             num_threads=fields.take("num_threads", int, None),
             accepted={name: accepted.take(name, int) for name in accepted.names()},
             engine_policy=fields.take_choice("engine_policy", ENGINE_POLICIES, "exact"),
             state=None if state is None else StateFolder(path.parent / state),
+            trust_state=read_trust(trust_path) if _is_document(trust_path) else None,
         )
         fields.finish()
         return device
@@ -99,6 +104,10 @@ class Device:
 
 def _is_encrypted(base: Path, key: str | None) -> bool:
     return key is not None and b"ENCRYPTED" in read_key_file(base / key)
+
+
+def _is_document(path: Path) -> bool:
+    return (read_if_there(path, len(MAGIC)) or b"") == MAGIC
 
 
 def load_trust(path: Path) -> TrustedKeys:

@@ -21,6 +21,7 @@ from edgepack_runtime.selftest import StoredGolden, Unlock
 from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.table import Entry
 from edgepack_runtime.tensors import Array, TensorSpec
+from edgepack_runtime.trust_file import trust_in_force
 from edgepack_runtime.verify import Policy, UnlockedBundle, VerifiedBundle, verify
 
 __all__ = ["Session", "check_consistent", "decrypt_model", "open_bundle", "verify_bundle"]
@@ -218,13 +219,15 @@ def _check_stored(file: BundleFile, bundle: VerifiedBundle, entry: Entry) -> Non
 
 
 def _verify(file: BundleFile, device: Device, clock: int | None) -> VerifiedBundle:
-    accepted, now = dict(device.accepted), clock
+    accepted, now, trust = dict(device.accepted), clock, device.trust
     if device.state is not None and device.profile is not None:
         state = device.state.read()
         for product, floor in state.floors_of(device.profile).items():
             accepted[product] = max(floor, accepted.get(product, 0))
         now = None if clock is None else max(clock, state.time_floor)
-    return verify(file.container, device.trust, Policy(profile=device.profile, accepted=accepted, now=now))
+        newest = trust_in_force(device.trust_state, state.trust)
+        trust = device.trust if newest is None else newest.document.release
+    return verify(file.container, trust, Policy(profile=device.profile, accepted=accepted, now=now))
 
 
 def check_consistent(bundle: VerifiedBundle, manifest: Manifest) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import itertools
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from edgepack_runtime.errors import FastForwardError, RollbackError, StateError
@@ -115,6 +116,26 @@ class DeviceState:
             self,
             floors=_with_floor(self.floors, header),
             time_floor=max(self.time_floor, header.created),
+        )
+
+    def trusting(self, trust: StoredTrust, resets: Mapping[str, int], profile: str) -> DeviceState:
+        """Return the state after a trust document was applied: what it resets becomes the floor, even a lower one.
+
+        Args:
+            trust: the document, checked by the caller.
+            resets: floors by product.
+            profile: what this device is; products it has no floor of get one for it.
+
+        Raises:
+            StateError: a product is no name, or there are too many floors.
+        """
+        floors = {(floor.product, floor.profile): floor.security_version for floor in self.floors}
+        for product, number in resets.items():
+            floors |= {key: number for key in [(product, profile), *floors] if key[0] == product}
+        return replace(
+            self,
+            trust=trust,
+            floors=tuple(Floor(product=a, profile=b, security_version=n) for (a, b), n in sorted(floors.items())),
         )
 
     def refuse_to_forget(self, successor: DeviceState) -> None:

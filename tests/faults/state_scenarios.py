@@ -19,16 +19,23 @@ import bundlekit
 import realbundle
 from edgepack_runtime import acceptance, statefile
 from edgepack_runtime.acceptance import accept_bundle
+from edgepack_runtime.container import assemble_front
 from edgepack_runtime.device import Device
 from edgepack_runtime.errors import SelfTestError, StateError
 from edgepack_runtime.session import Session
-from edgepack_runtime.state import DeviceState, Floor, StoredTrust
+from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, sign
+from edgepack_runtime.state import DeviceState, Floor
 from edgepack_runtime.statefile import StateFolder
+from edgepack_runtime.trust_file import read_trust, update_stored_trust
+from edgepack_runtime.trust_update import FloorReset, TrustDocument
 
 PRODUCT, PROFILE = bundlekit.HEADER.product, "bench-board"
 CLOCK = 1_760_000_000
-# Some sectors, so that a torn copy is one.
-TRUST = StoredTrust(version=1, document=bundlekit.seed("trust document", 1500))
+# Twelve release keys make some sectors, so that a torn copy is one.
+_KEYS = [bundlekit.ed25519(f"release {i}") for i in range(11)] + [bundlekit.ed25519()]
+ROOT = bundlekit.ed25519("root")
+FIRST = TrustDocument(version=1, created=CLOCK, root=bundlekit.trust(ROOT), release=bundlekit.trust(*_KEYS))
+RESET = FloorReset(product=PRODUCT, security_version=1)
 
 
 @functools.cache
@@ -63,14 +70,24 @@ def provision(root: Path) -> None:
     state_in(root).create([Floor(product=PRODUCT, profile=PROFILE, security_version=2)])
 
 
+@functools.cache
+def trust_document(version: int) -> Path:
+    """Return a trust document; from the second on, each resets the floor to 1."""
+    document = FIRST if version == 1 else replace(FIRST, version=version, floors=(RESET,))
+    signed = document.pack()
+    path = Path(_bundles().name) / f"trust-{version}.epk"
+    path.write_bytes(assemble_front(signed, [sign(ROOT, signed, TRUST_PAYLOAD_TYPE)], (), 0))
+    return path
+
+
 def provision_with_trust(root: Path) -> None:
     provision(root)
-    state_in(root).update(lambda old: replace(old, trust=TRUST))
+    update_trust(root, 2)
 
 
-def update_trust(root: Path) -> None:
-    newer = StoredTrust(version=2, document=bundlekit.seed("newer trust document", 2500))
-    state_in(root).update(lambda old: replace(old, trust=newer))
+def update_trust(root: Path, version: int) -> None:
+    first = read_trust(trust_document(1))
+    update_stored_trust(state_in(root), first, PROFILE, [trust_document(version)])
 
 
 def start(root: Path) -> DeviceState:
@@ -121,7 +138,12 @@ SCENARIOS = (
         start=start,
         changes_nothing=True,
     ),
-    Scenario(name="trust update", prepare=provision_with_trust, act=update_trust, start=start),
+    Scenario(
+        name="trust update",
+        prepare=lambda root: (provision_with_trust(root), accept(root, 7)),
+        act=lambda root: update_trust(root, 3),
+        start=start,
+    ),
     Scenario(
         name="repair",
         prepare=damage,
@@ -202,7 +224,7 @@ DRILLS = (
         name="folders are not synced",
         scenario="accept",
         deaf_to=frozenset({"folders"}),
-        noticed="time_floor=0, trust=StoredTrust(version=1)) after the change was reported as done",
+        noticed="time_floor=0, trust=StoredTrust(version=2)) after the change was reported as done",
     ),
     Drill(
         name="written in place",
