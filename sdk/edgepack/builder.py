@@ -17,7 +17,7 @@ from pathlib import Path
 from edgepack.candidate import Bench, Candidate, Samples, apply_pass, examine
 from edgepack.dataset import bind_feeds, join_feeds
 from edgepack.errors import ConversionError, GateError, PassError
-from edgepack.evaluate import compare
+from edgepack.evaluate import compare, doubt, predictions
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.lab import LabRequest, run_in_lab
 from edgepack.model import Conversion, ConversionRequest, Refusal, StepRecord, TFLiteModel
@@ -117,9 +117,23 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
     model, samples, notes = _convert(recipe, inputs, place, reporter)
     with reporter.step("comparing the converted model with its source"):
         _check_parity(model, samples, _parity_tolerance(recipe), _host_place(reporter))
+    notes += _doubts(recipe, inputs, samples)
     for note in notes:
         reporter.say(note)
     return Work(recipe=recipe, inputs=inputs, model=model, samples=samples, bench=bench, notes=notes)
+
+
+def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str, ...]:
+    """Return what makes the evaluation worth less than it looks; it is told, and signed with the other notes."""
+    if inputs.evaluation is None or samples.labels is None:
+        return ()
+    source = {name: array[samples.calibration :] for name, array in samples.reference.items()}
+    doubts = [doubt(*predictions(source, samples.labels, recipe.gate.output))]
+    if inputs.evaluation.digest == inputs.calibration.digest:
+        doubts.append(
+            "calibration and evaluation data are one and the same file: the drop says little of other data"
+        )
+    return tuple(text for text in doubts if text)
 
 
 def _convert(

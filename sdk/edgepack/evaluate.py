@@ -163,6 +163,21 @@ def predictions(outputs: Mapping[str, Array], labels: Array, output: str | None)
     return predicted, truth.astype(np.int64)
 
 
+def doubt(predicted: Array, truth: Array) -> str:
+    """Return what to say of a source that is no better than its commonest class, [n] each; '' of any other.
+
+    A model that is wrong before and after loses nothing: with other preprocessing or labels than it was trained with,
+    every candidate passes.
+    """
+    right, commonest = float((predicted == truth).mean()), float(np.bincount(truth).max()) / len(truth)
+    if right == 1.0 or right > commonest:
+        return ""
+    return (
+        f"the float source is right on {right:.2%} of the evaluation samples, always answering the commonest class "
+        f"would be on {commonest:.2%}: check the labels and the preprocessing"
+    )
+
+
 def _accuracy(predicted: Array, truth: Array) -> float:
     return float((predicted == truth).mean())
 

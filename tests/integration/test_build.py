@@ -116,6 +116,15 @@ def test_inspect_needs_no_device_key(built, shop):
     assert "accuracy drop" in done.out
 
 
+def test_evaluation_on_the_calibration_samples_is_told_and_signed(shop):
+    done = shop.run(
+        "build", DIGITS / "model.onnx", "--calibration", "evaluation.npz", "--evaluation", "evaluation.npz",
+        "--profile", "raspberry-pi-4", "--json", "-o", "same",
+    )  # fmt: skip
+    (item,) = done.json()["bundles"]
+    assert any("one and the same file" in note for note in item["manifest"]["provenance"]["notes"])
+
+
 def test_a_drop_beyond_the_limit_is_refused_with_a_table_and_no_bundle(shop, tmp_path):
     # Calibrated on black images alone, the integer ranges fit nothing real.
     np.savez(tmp_path / "black.npz", Input3=np.full((20, 1, 28, 28), 1e-3, np.float32))

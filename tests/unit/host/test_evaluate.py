@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgepack.errors import DatasetError, RecipeError
-from edgepack.evaluate import METRICS, compare, measure_drop, parity, predictions
+from edgepack.evaluate import METRICS, compare, doubt, measure_drop, parity, predictions
 
 SCORES = np.array([[0.1, 0.9], [0.8, 0.2], [0.6, 0.4]], np.float32)
 
@@ -245,3 +245,26 @@ def test_the_interval_covers_the_true_drop_about_ninety_five_times_in_a_hundred(
         interval = measure_drop("accuracy", (~right).astype(int), (~still).astype(int), truth).drop
         covered += interval.low <= 0.07 <= interval.high
     assert 35 <= covered < 40
+
+
+# Doubts
+
+
+def test_a_source_that_is_never_right_is_doubted():
+    assert doubt(np.array([1, 1, 1, 1]), np.array([0, 0, 2, 3])) == (
+        "the float source is right on 0.00% of the evaluation samples, always answering the commonest class "
+        "would be on 50.00%: check the labels and the preprocessing"
+    )
+
+
+def test_a_source_that_always_says_the_same_is_doubted():
+    assert doubt(np.zeros(4, int), np.array([0, 0, 1, 2])) != ""
+
+
+@pytest.mark.parametrize("truth", [[0, 1, 2, 3], [0, 1, 2, 0], [1, 1, 2, 3]])
+def test_a_source_better_than_its_commonest_class_is_not_doubted(truth):
+    assert doubt(np.array([0, 1, 2, 3]), np.array(truth)) == ""
+
+
+def test_a_source_that_is_always_right_is_not_doubted():
+    assert doubt(np.zeros(4, int), np.zeros(4, int)) == ""
