@@ -130,9 +130,7 @@ def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str,
     source = {name: array[samples.calibration :] for name, array in samples.reference.items()}
     doubts = [doubt(*predictions(source, samples.labels, recipe.gate.output))]
     if inputs.evaluation.digest == inputs.calibration.digest:
-        doubts.append(
-            "calibration and evaluation data are one and the same file: the drop says little of other data"
-        )
+        doubts.append("calibration and evaluation data are one and the same file: the drop says little of other data")
     return tuple(text for text in doubts if text)
 
 
