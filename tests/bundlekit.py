@@ -138,7 +138,7 @@ def read(
     bundle: VerifiedBundle, data: bytes, name: str, key: DeviceKey | None
 ) -> tuple[bytearray, BundleError | None]:
     """Return an entry's buffer and the error, if there was one: what a failed read leaves behind matters."""
-    into = bytearray(b"\xaa" * bundle.entry(name).plain_length)
+    into = bytearray(b"\xaa" * bundle.entry(name).content_length)
     try:
         with bundle.unlock(key) as unlocked:
             unlocked.read_entry(name, lambda offset, size: data[offset : offset + size], memoryview(into))

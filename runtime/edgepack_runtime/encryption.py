@@ -35,7 +35,9 @@ __all__ = [
     "copy_entry",
     "decrypt_entry",
     "encrypt_entry",
+    "encrypt_segments",
     "entry_context",
+    "new_salt",
     "segment_count",
     "segment_digests",
     "segment_spans",
@@ -164,16 +166,46 @@ def encrypt_entry(
     Raises:
         ValueError: the key or the salt has another length.
     """
-    salt = os.urandom(_SALT_SIZE) if salt is None else salt
+    view = memoryview(plaintext)
+    salt = new_salt() if salt is None else salt
+    return b"".join(encrypt_segments(key, context, salt, len(view), lambda at, size: view[at : at + size]))
+
+
+def new_salt() -> bytes:
+    """Return a salt for one entry."""
+    return os.urandom(_SALT_SIZE)
+
+
+def encrypt_segments(
+    key: bytes | bytearray, context: bytes, salt: bytes, length: int, read: Callable[[int, int], bytes | memoryview]
+) -> Iterator[bytes]:
+    """Yield the stored form of an entry of any length, segment by segment; `read(at, size)` gives its plaintext.
+
+    The same salt gives the same bytes as long as the plaintext is the same. Never store what two different plaintexts
+    gave: under one key and salt that would disclose both.
+
+    Raises:
+        ValueError: the key or the salt has another length, or `read` gives fewer bytes than it was asked for.
+    """
     if len(salt) != _SALT_SIZE:
         raise ValueError(f"the salt has {len(salt)} bytes, wanted {_SALT_SIZE}")
-    chunks, view = _Chunks(key, salt, context), memoryview(plaintext)
-    count = len(view) // CHUNK_SIZE + 1
+    chunks = _Chunks(key, salt, context)
     try:
-        stored = [chunks.encrypt(i, view[i * CHUNK_SIZE : (i + 1) * CHUNK_SIZE]) for i in range(count)]
+        head, size = salt + chunks.commitment, SEGMENT_CHUNKS * CHUNK_SIZE
+        segments = segment_count(PayloadSuite.COBBLESTONE_256, stored_length(PayloadSuite.COBBLESTONE_256, length))
+        for first in range(0, segments * SEGMENT_CHUNKS, SEGMENT_CHUNKS):
+            start = first * CHUNK_SIZE
+            plain = memoryview(read(start, min(size, length - start)))
+            if len(plain) != min(size, length - start):
+                raise ValueError(f"the plaintext ends after {start + len(plain)} of {length} bytes")
+            # The last chunk is always shorter than a full one; an entry of whole chunks ends with an empty one.
+            count = SEGMENT_CHUNKS if first + SEGMENT_CHUNKS < segments * SEGMENT_CHUNKS else None
+            numbers = range(count if count is not None else len(plain) // CHUNK_SIZE + 1)
+            parts = [chunks.encrypt(first + i, plain[i * CHUNK_SIZE : (i + 1) * CHUNK_SIZE]) for i in numbers]
+            yield b"".join((head, *parts))
+            head = b""
     finally:
         chunks.wipe()
-    return b"".join((salt, chunks.commitment, *stored))
 
 
 def check_segments(suite: PayloadSuite, stored: int, digests: Sequence[bytes], read: Read) -> None:

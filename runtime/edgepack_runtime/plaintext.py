@@ -52,6 +52,8 @@ class PlaintextModel:
         Raises:
             FileError: there is not enough memory, or the kernel refuses an anonymous file.
         """
+        if size > sys.maxsize:
+            raise FileError(f"a model of {size} bytes is more than this Python can hold")
         self.size = size
         self._fd: int | None = None
         self._content: bytes | None = None

@@ -91,7 +91,7 @@ def read_golden(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile) 
 
 
 def _checked_length(bundle: VerifiedBundle, manifest: Manifest) -> int:
-    size = bundle.entry(manifest.golden.entry).plain_length
+    size = bundle.entry(manifest.golden.entry).content_length
     if size > _MAX_GOLDEN:
         raise FormatError(f"golden tensors of {size} bytes are longer than {_MAX_GOLDEN}")
     check_golden_size(size, manifest.golden.samples, manifest.model.inputs, manifest.model.outputs)

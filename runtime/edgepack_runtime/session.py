@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edgepack_runtime.bundlefile import BundleFile
+from edgepack_runtime.compression import supported
 from edgepack_runtime.container import Grant
 from edgepack_runtime.device import Device
 from edgepack_runtime.encryption import PayloadSuite, check_segments
@@ -227,7 +228,8 @@ def _verify(file: BundleFile, device: Device, clock: int | None) -> VerifiedBund
         now = None if clock is None else max(clock, state.time_floor)
         newest = trust_in_force(device.trust_state, state.trust)
         trust = device.trust if newest is None else newest.document.release
-    return verify(file.container, trust, Policy(profile=device.profile, accepted=accepted, now=now))
+    policy = Policy(profile=device.profile, accepted=accepted, now=now, compressions=supported())
+    return verify(file.container, trust, policy)
 
 
 def check_consistent(bundle: VerifiedBundle, manifest: Manifest) -> None:
@@ -272,7 +274,7 @@ def decrypt_model(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile
         FileError: the file cannot be read, or there is not enough memory.
     """
     name = manifest.model.entry
-    size = unlocked.bundle.entry(name).plain_length
+    size = unlocked.bundle.entry(name).content_length
     return PlaintextModel(size, lambda into: unlocked.read_entry(name, file.read, into))
 
 

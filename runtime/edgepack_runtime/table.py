@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from edgepack_runtime.compression import NO_COMPRESSION, ZSTD
 from edgepack_runtime.container import MAX_SIGNED_LENGTH
 from edgepack_runtime.encryption import PayloadSuite, segment_count, segment_digests, stored_length
 from edgepack_runtime.errors import FormatError, IncompatibleError
@@ -35,7 +36,8 @@ FORMAT_MINOR = 0
 BUNDLE_ROLE = 1
 MAX_ENTRIES = 64
 _KNOWN_CRITICAL_FLAGS = 0
-_NO_COMPRESSION = 0
+# What this version can write; what a reader can read also depends on what is installed there.
+_WRITABLE = frozenset({NO_COMPRESSION, ZSTD})
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
 _NAME_SIZE = 32
 _DIGEST_SIZE = 32
@@ -80,7 +82,7 @@ class Entry:
     """One file in the payload.
 
     `offset` counts from the start of the payload; `stored_length` is what is read, `plain_length` what decryption
-    gives, and `content_length` what decompression of that would give.
+    gives, and `content_length` what decompression of that gives: the entry itself.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Entry:
     stored_length: int
     plain_length: int
     content_length: int
+    compression: int = NO_COMPRESSION
     digests: tuple[bytes, ...] = field(repr=False)
 
 
@@ -116,8 +119,12 @@ class SignedTable:
         return sum(entry.stored_length for entry in self.entries)
 
     @classmethod
-    def parse(cls, signed: bytes) -> SignedTable:
+    def parse(cls, signed: bytes, compressions: Set[int] = frozenset({NO_COMPRESSION})) -> SignedTable:
         """Return the table in `signed`, which must be used up to the last byte (steps 7 and 8).
+
+        Args:
+            signed: the signed region.
+            compressions: those that can be read here.
 
         Raises:
             FormatError: a field is malformed or contradicts another one.
@@ -136,7 +143,7 @@ class SignedTable:
         offset = first_segment = 0
         for i in range(entry_count):
             record = signed[_HEADER.size + i * _ENTRY.size :][: _ENTRY.size]
-            entry = _parse_entry(record, header.suite, (offset, first_segment), digests)
+            entry = _parse_entry(record, (header.suite, compressions), (offset, first_segment), digests)
             if entries and not entries[-1].name < entry.name:
                 raise FormatError(f"entry {entry.name!r}: stands after {entries[-1].name!r}, names must ascend")
             entries.append(entry)
@@ -170,7 +177,7 @@ class SignedTable:
         if len(signed) > MAX_SIGNED_LENGTH:
             raise FormatError(f"signed region: {len(signed)} bytes, at most {MAX_SIGNED_LENGTH} are allowed")
         # Whatever this version writes it must also read: the reader's rules are checked once, in one place.
-        if self.parse(signed) != self:
+        if self.parse(signed, _WRITABLE) != self:
             raise FormatError("signed region: it would not read back as it was given")
         return signed
 
@@ -242,14 +249,20 @@ def _parse_header(signed: bytes) -> tuple[Header, int, tuple[int, int, int]]:
     return header, payload_length, (entry_count, digest_count, manifest_length)
 
 
-def _parse_entry(record: bytes, suite: PayloadSuite, position: tuple[int, int], digests: tuple[bytes, ...]) -> Entry:
+def _parse_entry(
+    record: bytes, reads: tuple[PayloadSuite, Set[int]], position: tuple[int, int], digests: tuple[bytes, ...]
+) -> Entry:
     """Return an entry that must begin at `position`: an offset and a segment number."""
+    suite, compressions = reads
     raw_name, role, compression, flags, offset, stored, plain, content, first, count = _ENTRY.unpack(record)
     name = _parse_name("entry name", raw_name)
     if role not in EntryRole.__members__.values():
         raise IncompatibleError(f"entry {name!r}: role {role} is not known to this reader")
-    if compression != _NO_COMPRESSION:
-        raise IncompatibleError(f"entry {name!r}: compression {compression} is not supported by this reader")
+    if compression not in compressions:
+        raise IncompatibleError(
+            f"entry {name!r}: compression {compression} is not supported by this reader",
+            hint="it is zstd: pip install 'edgepack-runtime[zstd]'" if compression == ZSTD else None,
+        )
     if flags != 0:
         raise IncompatibleError(f"entry {name!r}: flags {flags:#x} are not known to this reader")
     if (offset, first) != position:
@@ -261,8 +274,10 @@ def _parse_entry(record: bytes, suite: PayloadSuite, position: tuple[int, int], 
         raise FormatError(
             f"entry {name!r}: {plain} bytes are stored in {stored}, wanted {stored_length(suite, plain)}"
         )
-    if content != plain:
+    if compression == NO_COMPRESSION and content != plain:
         raise FormatError(f"entry {name!r}: content of {content} bytes, but {plain} bytes and no compression")
+    if compression != NO_COMPRESSION and content <= plain:
+        raise FormatError(f"entry {name!r}: content of {content} bytes, compressed to {plain}")
     if count != segment_count(suite, stored) or first + count > len(digests):
         raise FormatError(f"entry {name!r}: {count} segments cannot hold {stored} bytes")
     return Entry(
@@ -272,6 +287,7 @@ def _parse_entry(record: bytes, suite: PayloadSuite, position: tuple[int, int], 
         stored_length=stored,
         plain_length=plain,
         content_length=content,
+        compression=compression,
         digests=digests[first : first + count],
     )
 
@@ -309,7 +325,7 @@ def _pack_entry(entry: Entry, first_segment: int) -> bytes:
     return _ENTRY.pack(
         _pack_name("entry name", entry.name),
         entry.role,
-        _NO_COMPRESSION,
+        entry.compression,
         0,
         entry.offset,
         entry.stored_length,

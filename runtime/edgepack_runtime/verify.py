@@ -7,10 +7,11 @@ leaves before every byte of its entry was authenticated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import InitVar, dataclass, field
 from types import TracebackType
 
+from edgepack_runtime.compression import NO_COMPRESSION, decompress
 from edgepack_runtime.container import Container, Grant
 from edgepack_runtime.encryption import PayloadSuite, Read, copy_entry, decrypt_entry, entry_context, wipe
 from edgepack_runtime.errors import (
@@ -41,11 +42,13 @@ class Policy:
         accepted: the security version floor by product, the highest one this device has accepted of each.
         now: unix seconds when installing, the later of the clock and the newest signed time seen; None when running,
             because expiry never stops a bundle that is installed.
+        compressions: those that can be unpacked here, from `edgepack_runtime.compression.supported`.
     """
 
     profile: str | None
     accepted: Mapping[str, int] = field(default_factory=dict)
     now: int | None = None
+    compressions: Set[int] = frozenset({NO_COMPRESSION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,22 +129,38 @@ class UnlockedBundle:
             raise TypeError("only VerifiedBundle.unlock() makes an UnlockedBundle")
 
     def read_entry(self, name: str, read: Read, into: memoryview) -> None:
-        """Fill `into` with the plaintext of an entry, or with zeros if anything is wrong (steps 13 to 16).
+        """Fill `into` with the content of an entry, or with zeros if anything is wrong (steps 13 to 17).
 
         Args:
             name: the entry.
             read: `read(offset, size)` gives bytes of the bundle file; offsets count from the file's start. Each
                 stored byte is asked for once, about 1 MiB at a time.
-            into: writable bytes, exactly `plain_length` of them. Use them only after this returned.
+            into: writable bytes, exactly `content_length` of them. Use them only after this returned.
 
         Raises:
             FormatError: there is no such entry.
-            PayloadError: the payload is cut short, altered, or was encrypted for another bundle or entry.
+            PayloadError: the payload is cut short, altered, was encrypted for another bundle or entry, or does not
+                unpack to what was signed.
             ValueError: `into` has another length or is no plain writable memory, or the bundle was closed.
         """
-        entry, header = self.bundle.entry(name), self.bundle.header
-        if into.readonly or into.format != "B" or not into.c_contiguous or into.nbytes != entry.plain_length:
-            raise ValueError(f"entry {name!r} needs {entry.plain_length} writable bytes, got {into.nbytes}")
+        entry = self.bundle.entry(name)
+        if into.readonly or into.format != "B" or not into.c_contiguous or into.nbytes != entry.content_length:
+            raise ValueError(f"entry {name!r} needs {entry.content_length} writable bytes, got {into.nbytes}")
+        if entry.compression == NO_COMPRESSION:
+            self._read_plain(entry, read, into)
+            return
+        packed = bytearray(entry.plain_length)
+        try:
+            self._read_plain(entry, read, memoryview(packed))
+            decompress(packed, into)
+        except BaseException:
+            wipe(into)
+            raise
+        finally:
+            wipe(packed)
+
+    def _read_plain(self, entry: Entry, read: Read, into: memoryview) -> None:
+        header = self.bundle.header
         start = self.bundle.container.preamble.front_length + entry.offset
 
         def read_stored(offset: int, size: int) -> bytes:
@@ -195,7 +214,7 @@ def verify(container: Container, trust: TrustedKeys, policy: Policy) -> Verified
     _refuse_revoked_signers(container, trust)
     signers = verify_threshold(container.signed, container.signatures, trust.by_id(), trust.threshold)
     # Steps 7 and 8.
-    table = SignedTable.parse(container.signed)
+    table = SignedTable.parse(container.signed, policy.compressions)
     if table.payload_length != container.preamble.payload_length:
         raise FormatError(
             f"payload: {container.preamble.payload_length} bytes in the file, {table.payload_length} were signed"

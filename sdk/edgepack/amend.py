@@ -15,6 +15,7 @@ from edgepack.recipients import Recipient
 from edgepack.signers import Signer
 from edgepack_runtime._files import file_error, write_whole
 from edgepack_runtime.bundlefile import BundleFile
+from edgepack_runtime.compression import supported
 from edgepack_runtime.container import Grant, Signature, assemble_front, pack_grants
 from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.errors import FileError, GrantError, RevokedError
@@ -98,7 +99,8 @@ def add_signature(path: Path, signer: Signer, trust: TrustedKeys) -> Signed:
         FileError: the file cannot be read or written.
     """
     with BundleFile(path) as file:
-        bundle = verify(file.container, dataclasses.replace(trust, threshold=1), Policy(profile=None))
+        policy = Policy(profile=None, compressions=supported())
+        bundle = verify(file.container, dataclasses.replace(trust, threshold=1), policy)
         signatures = file.container.signatures
         if any(signature.key_id == signer.key_id for signature in signatures):
             raise RecipeError(f"{path}: key {signer.key_id.hex()[:16]} has signed it already")
@@ -117,7 +119,7 @@ def add_grants(order: GrantOrder) -> Granted:
         FileError: a file cannot be read or written.
     """
     with BundleFile(order.bundle) as file:
-        bundle = verify(file.container, order.trust, Policy(profile=None))
+        bundle = verify(file.container, order.trust, Policy(profile=None, compressions=supported()))
         _check_recipients(bundle, order)
         beside = sidecar_grants(file.container, order.opener, order.bundle)
         present = file.container.grants
@@ -157,8 +159,8 @@ def _check_recipients(bundle: VerifiedBundle, order: GrantOrder) -> None:
 
 def _prove_key(unlocked: UnlockedBundle, file: BundleFile) -> None:
     """Decrypt the shortest entry: a grant is not signed, and a wrong key must not be passed on."""
-    entry = min(unlocked.bundle.entries, key=lambda entry: entry.plain_length)
-    buffer = bytearray(entry.plain_length)
+    entry = min(unlocked.bundle.entries, key=lambda entry: entry.content_length)
+    buffer = bytearray(entry.content_length)
     unlocked.read_entry(entry.name, file.read, memoryview(buffer))
     buffer[:] = bytes(len(buffer))
 

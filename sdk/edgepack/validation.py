@@ -13,6 +13,7 @@ from edgepack.fit import check_fit
 from edgepack.lab import LabRequest, run_in_lab
 from edgepack.worker import Workplace
 from edgepack_runtime.bundlefile import BundleFile
+from edgepack_runtime.compression import supported
 from edgepack_runtime.errors import BundleError, EngineError
 from edgepack_runtime.golden import GoldenSample, compare_golden
 from edgepack_runtime.grants import DeviceKey
@@ -65,7 +66,7 @@ def validate(
     with BundleFile(path) as file:
         size = file.container.preamble.file_length
         try:
-            bundle = verify(file.container, trust, Policy(profile=None))
+            bundle = verify(file.container, trust, Policy(profile=None, compressions=supported()))
         except BundleError as error:
             checks.append(_check("signature", False, error.message, "signed by a trusted release key"))
             return Report(path=path, profile=profile, checks=tuple(checks))
@@ -116,7 +117,7 @@ def _identity(bundle: VerifiedBundle, profile: DeviceProfile, size: int) -> list
 
 
 def _read_model(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile) -> bytes:
-    buffer = bytearray(unlocked.bundle.entry(manifest.model.entry).plain_length)
+    buffer = bytearray(unlocked.bundle.entry(manifest.model.entry).content_length)
     unlocked.read_entry(manifest.model.entry, file.read, memoryview(buffer))
     return bytes(buffer)
 

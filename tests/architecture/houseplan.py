@@ -10,7 +10,7 @@ MAX_LINES = 400
 # A module imports modules of lower tiers only. Names are without the package; "" is the package itself.
 DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors"}),
-    frozenset({"_fields", "_files", "container", "encryption"}),
+    frozenset({"_fields", "_files", "compression", "container", "encryption"}),
     frozenset({"bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "state", "trust"}),
     frozenset(
@@ -81,6 +81,8 @@ LIGHT = {DEVICE: {"numpy", "cryptography"}, HOST: {"numpy", "cryptography"}}
 # The terminal's libraries stay where the terminal is.
 LIGHT_IN_CLI = {"typer", "rich", "click"}
 ENGINES = {"ai_edge_litert", "tflite_runtime"}
+# Optional on a device, and imported by one module, inside a function.
+OPTIONAL = {"zstandard": f"{DEVICE}.compression"}
 # Python 3.10 is supported on the device.
 NEWER_THAN_3_10 = {"tomllib"}
 
@@ -88,8 +90,8 @@ NEWER_THAN_3_10 = {"tomllib"}
 CORE = tuple(
     f"{DEVICE}.{name}"
     for name in (
-        "_fields", "container", "encryption", "golden", "grants", "manifest", "profile", "signing", "state",
-        "table", "tensors", "trust", "trust_update", "verify",
+        "_fields", "compression", "container", "encryption", "golden", "grants", "manifest", "profile", "signing",
+        "state", "table", "tensors", "trust", "trust_update", "verify",
     )
 )  # fmt: skip
 IMPURE_MODULES = {

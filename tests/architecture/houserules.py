@@ -27,6 +27,7 @@ from houseplan import (
     MAY_DRAW_RANDOM_BYTES,
     NEWER_THAN_3_10,
     NO_CONTRACT,
+    OPTIONAL,
     PLUGIN_PACKAGES,
     TIERS,
 )
@@ -198,7 +199,7 @@ def relative_imports(modules: list[Module]) -> list[str]:
 
 
 def device_stands_alone(modules: list[Module]) -> list[str]:
-    """The device package imports the standard library of 3.10, numpy, cryptography, and engines in its plug-ins."""
+    """The device package imports the standard library of 3.10, numpy, cryptography, engines in plug-ins, options."""
     bad = []
     for module in modules:
         if module.package != DEVICE:
@@ -207,7 +208,8 @@ def device_stands_alone(modules: list[Module]) -> list[str]:
             top = item.target.partition(":")[0].partition(".")[0]
             fine = top in {DEVICE, *LIGHT[DEVICE]} or (top in sys.stdlib_module_names and top not in NEWER_THAN_3_10)
             engine = top in ENGINES and item.where == "function" and module.name.startswith(PLUGIN_PACKAGES[0])
-            if not fine and not engine:
+            optional = item.where == "function" and OPTIONAL.get(top) == module.name
+            if not fine and not engine and not optional:
                 bad.append(f"{module}:{item.line}: the device package imports {top}")
     return bad
 
