@@ -23,6 +23,10 @@ DAMAGED = (
 )
 
 
-def is_bounded(info: zipfile.ZipInfo) -> bool:
-    """Return whether a member is unpacked in pieces; of bzip2 and LZMA, zipfile unpacks whatever is in a block."""
-    return info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+def is_bounded(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    """Return whether unpacking a member takes no more memory than its parts have.
+
+    Of bzip2 and LZMA, zipfile unpacks whatever is in a block; and it makes room for a length before it reads.
+    """
+    known = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    return known and info.compress_size <= archive.start_dir

@@ -117,8 +117,8 @@ def _read_npz(path: Path, where: str) -> Iterator[tuple[str, Array]]:
             raise DatasetError(f"{where}: unpacks to more than {_MAX_BYTES >> 30} GiB")
         for info in infos:
             name = info.filename.removesuffix(".npy")
-            if not is_bounded(info):
-                raise DatasetError(f"{where}: array {name!r} is compressed in a way numpy never writes")
+            if not is_bounded(archive, info):
+                raise DatasetError(f"{where}: array {name!r} is packed in a way numpy never writes")
             with archive.open(info) as member:
                 yield name, _read_array(cast("BinaryIO", member), info.file_size, f"{where}, array {name!r}")
 

@@ -146,7 +146,7 @@ def datasets() -> list[bytes]:
     arrays = {"x": np.zeros((2, 3), np.float32), "y": np.array([0, 1])}
     for save in (np.savez, np.savez_compressed):
         file = io.BytesIO()
-        save(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # the stubs take names for options
+        save(file, allow_pickle=False, **arrays)
         found.append(file.getvalue())
     for array in (*arrays.values(), np.asfortranarray(np.ones((2, 2), np.int8))):
         file = io.BytesIO()

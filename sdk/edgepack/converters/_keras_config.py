@@ -47,8 +47,8 @@ def _from_zip(path: Path) -> bytes:
             info = archive.getinfo("config.json")
             if info.file_size > _MAX_CONFIG:
                 raise SourceModelError(f"the Keras file's config.json unpacks to {info.file_size} bytes")
-            if not is_bounded(info):
-                raise SourceModelError("the Keras file's config.json is compressed in a way Keras never writes")
+            if not is_bounded(archive, info):
+                raise SourceModelError("the Keras file's config.json is packed in a way Keras never writes")
             return archive.read(info)
     except (*DAMAGED, OSError) as error:
         raise SourceModelError(f"the Keras file cannot be read: {error}") from None

@@ -62,7 +62,15 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
 def test_compression_that_zipfile_unpacks_without_bounds_is_refused(tmp_path: Path, kind: int) -> None:
     array = io.BytesIO()
     np.save(array, np.ones(3, np.float32))
-    with pytest.raises(DatasetError, match=r"array 'x' is compressed in a way numpy never writes"):
+    with pytest.raises(DatasetError, match=r"array 'x' is packed in a way numpy never writes"):
         load_dataset(archive(tmp_path / "d.npz", kind, x_npy=array.getvalue()), "calibration")
-    with pytest.raises(SourceModelError, match=r"compressed in a way Keras never writes"):
+    with pytest.raises(SourceModelError, match=r"packed in a way Keras never writes"):
         refuse_code(archive(tmp_path / "m.keras", kind, config_json=CONFIG))
+
+
+# Found by tools/fuzz: room for 2 GiB was made before a byte was read.
+def test_a_member_longer_than_the_file_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "m.keras", zipfile.ZIP_STORED, config_json=CONFIG)
+    path = change(path, len(CONFIG).to_bytes(4, "little") * 2, (60 << 20).to_bytes(4, "little") * 2)
+    with pytest.raises(SourceModelError, match=r"packed in a way Keras never writes"):
+        refuse_code(path)
