@@ -146,8 +146,8 @@ class StateFolder:
         )
 
     def _key(self) -> bytes | None:
-        key = read_if_there(self.path / _KEY, KEY_SIZE + 1)
-        return key if key is not None and len(key) == KEY_SIZE else None
+        # One of another length opens no copy.
+        return read_if_there(self.path / _KEY, KEY_SIZE + 1)
 
     def _new_key(self) -> bytes:
         key = secrets.token_bytes(KEY_SIZE)

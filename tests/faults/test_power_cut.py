@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import state_scenarios
 from campaign import run
+from simulated_disk import SimulatedDisk
 from tools import power_cut
 
 BY_NAME = {scenario.name: scenario for scenario in state_scenarios.SCENARIOS}
@@ -32,6 +35,20 @@ def test_the_campaign_notices_a_mistake(tmp_path, drill):
 
 def test_a_model_that_fails_its_self_test_changes_nothing_at_any_fault_point(tmp_path):
     assert run(BY_NAME["a model that fails its self-test"], tmp_path).violations == []
+
+
+def test_what_a_start_has_found_is_found_again_after_a_power_cut(tmp_path):
+    state_scenarios.provision(tmp_path)
+    folder = state_scenarios.state_in(tmp_path)
+    old = folder.read()
+    newer = replace(old, generation=2, time_floor=7).to_bytes((folder.path / "state.key").read_bytes())
+    (folder.path / "new").write_bytes(newer)
+    with SimulatedDisk(tmp_path) as disk:
+        # As by a process that was killed before it could sync the folder.
+        (folder.path / "new").replace(folder.path / "state.a")
+        found = folder.read()
+    left = [image["state/state.a"] for image in disk.images(random.Random(0))]
+    assert (found.time_floor, left) == (7, [newer])
 
 
 @pytest.mark.slow

@@ -121,7 +121,8 @@ def test_an_expired_bundle_is_not_accepted(bundle, state):
 
 
 def test_an_expired_bundle_that_is_installed_keeps_running(bundle, state):
-    path = bundle(created=1, expires=2)
+    accept(bundle(created=EXPIRES + 1, expires=0), state)
+    path = bundle(expires=EXPIRES)
     with open_bundle(path, device=realbundle.device(state=state)) as session:
         assert session.self_test().holds
 

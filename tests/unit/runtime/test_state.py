@@ -76,6 +76,15 @@ def test_a_malformed_state_is_refused_even_with_a_good_tag(at, value):
         DeviceState.from_bytes(bytes(body) + module._tag(KEY, bytes(body)), KEY)
 
 
+@pytest.mark.parametrize("length", [0, 47])
+def test_a_state_shorter_than_its_header_is_refused_even_with_a_good_tag(length):
+    import edgepack_runtime.state as module
+
+    body = STATE.to_bytes(KEY)[:length]
+    with pytest.raises(StateError, match=f"{length} bytes, wanted at least 48"):
+        DeviceState.from_bytes(body + module._tag(KEY, body), KEY)
+
+
 def test_the_trust_document_does_not_show():
     assert "xff" not in repr(STATE)
 

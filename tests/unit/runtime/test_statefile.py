@@ -13,6 +13,7 @@ import pytest
 
 import bundlekit
 from edgepack_runtime import statefile
+from edgepack_runtime._files import read_if_there
 from edgepack_runtime.errors import FileError, RollbackError, StateError
 from edgepack_runtime.state import DeviceState, Floor, StoredTrust
 from edgepack_runtime.statefile import StateFolder
@@ -167,6 +168,18 @@ def test_a_repaired_state_has_the_floors_it_was_given(folder):
     for name in ("state.a", "state.b"):
         (folder.path / name).write_bytes(b"rust")
     folder.repair([replace(FLOOR, security_version=6)])
+    assert floor(folder) == 6
+
+
+def test_a_copy_that_the_disk_does_not_give_can_be_repaired(folder, monkeypatch):
+    def read(path: Path, cap: int) -> bytes | None:
+        if path.name == "state.a":
+            raise FileError("cannot read state.a: Input/output error")
+        return read_if_there(path, cap)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(statefile, "read_if_there", read)
+        folder.repair([replace(FLOOR, security_version=6)])
     assert floor(folder) == 6
 
 
