@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,18 @@ def test_a_write_that_fails_leaves_the_bundle_as_it_was(bundle: Path) -> None:
     with pytest.raises(FileError, match="became shorter"):
         write_whole(bundle, pieces())
     assert (bundle.read_bytes(), list(bundle.parent.iterdir())) == (before, [bundle])
+
+
+def test_a_bundle_that_becomes_shorter_while_it_is_copied_is_left_as_it_is(bundle: Path) -> None:
+    class Interfering(FileSigner):
+        def sign(self, *arguments):
+            os.truncate(bundle, bundle.stat().st_size - 100)
+            return super().sign(*arguments)
+
+    before = bundle.read_bytes()
+    with pytest.raises(FileError, match="became shorter while it was copied"):
+        add_signature(bundle, Interfering(private_key=ed25519("second")), trust())
+    assert bundle.read_bytes() == before[:-100]
 
 
 # Grants.

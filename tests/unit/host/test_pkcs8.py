@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 
@@ -115,3 +116,28 @@ def test_a_damaged_file_is_of_unknown_strength(body: str) -> None:
 
 def test_a_public_key_has_no_protection() -> None:
     assert protection_in(b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n") is None
+
+
+def test_openssh_keys_are_of_unknown_strength() -> None:
+    pem = ed25519().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    assert protection_in(pem) == KeyProtection(kdf="other")
+
+
+def body(pem: bytes) -> bytes:
+    return base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+
+
+def encrypted(der: bytes) -> bytes:
+    marks = [b"-----%s ENCRYPTED PRIVATE KEY-----" % word for word in (b"BEGIN", b"END")]
+    return b"\n".join([marks[0], base64.b64encode(der), marks[1], b""])
+
+
+def test_another_scheme_with_the_same_parameters_is_of_unknown_strength() -> None:
+    found = body(encrypt_private_key(ed25519(), b"horse"))
+    other = found.replace(bytes.fromhex("2a864886f70d01050d"), bytes.fromhex("2a864886f70d01050e"))
+    assert protection_in(encrypted(found)) == KeyProtection(kdf="scrypt", cost=16384)
+    assert protection_in(encrypted(other)) == KeyProtection(kdf="other")
+
+
+def test_a_file_that_was_cut_short_is_of_unknown_strength() -> None:
+    assert protection_in(encrypted(body(encrypt_private_key(ed25519(), b"horse"))[:-1])) == KeyProtection(kdf="other")
