@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import resource
+import signal
 import sys
 import traceback
 import typing
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_PR_SET_PDEATHSIG = 1
 
 
 class _OurPackages:
@@ -37,6 +39,14 @@ class _OurPackages:
         return importlib.util.spec_from_file_location(
             name, folder / "__init__.py", submodule_search_locations=[str(folder)]
         )
+
+
+def _end_with_the_parent() -> None:
+    """Have the kernel end this process when its parent is gone, however that happened (prctl(2))."""
+    import ctypes
+
+    zero = ctypes.c_ulong(0)
+    ctypes.CDLL(None).prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(signal.SIGKILL), zero, zero, zero)
 
 
 def _leave_the_network() -> str:
@@ -61,7 +71,8 @@ def _limit(kind: int, value: int, grace: int = 0) -> None:
 
 def main() -> int:
     """Serve one request; the exit code is 0 when a reply was written, whatever it says."""
-    # First of all: numpy starts threads, and a process that has some cannot leave the network without being root.
+    _end_with_the_parent()
+    # Before anything is imported: numpy starts threads, and then only root can leave the network.
     network = _leave_the_network()
     # Converters print to standard output, which carries the reply: it gets a private descriptor.
     reply = os.fdopen(os.dup(1), "wb")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgepack.candidate import Bench, Candidate, Samples, apply_pass, examine
 from edgepack.dataset import bind_feeds, join_feeds
-from edgepack.errors import ConversionError, GateError, PassError
+from edgepack.errors import ConversionError, GateError, PassError, RecipeError
 from edgepack.evaluate import compare, doubt, predictions
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.lab import LabRequest, run_in_lab
@@ -31,7 +31,7 @@ from edgepack_runtime._fields import parse_json
 from edgepack_runtime._files import write_all_whole
 from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.keyfiles import PassphraseSource
-from edgepack_runtime.manifest import AS_IS, Manifest
+from edgepack_runtime.manifest import AS_IS, Evidence, Manifest
 from edgepack_runtime.profile import SCHEMES, DeviceProfile
 from edgepack_runtime.protection import Protection, protection_of
 from edgepack_runtime.tensors import Array
@@ -41,6 +41,8 @@ __all__ = ["PARITY_TOLERANCE", "BuildResult", "build"]
 # Largest difference between the converted float model and its source framework, as a share of the output's range.
 PARITY_TOLERANCE = 1e-4
 _REFERENCE_ENGINE = "ai-edge-litert"
+# What a recipe's max_difference may raise it to.
+_LARGEST_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +118,11 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
     bench = _bench(recipe, inputs.profiles, offline, reporter)
     model, samples, notes = _convert(recipe, inputs, place, reporter)
     with reporter.step("comparing the converted model with its source"):
-        _check_parity(model, samples, _parity_tolerance(recipe), _host_place(reporter))
+        parity = _check_parity(model, samples, _parity_tolerance(recipe), _host_place(reporter))
     notes += _doubts(recipe, inputs, samples)
     for note in notes:
         reporter.say(note)
-    return Work(recipe=recipe, inputs=inputs, model=model, samples=samples, bench=bench, notes=notes)
+    return Work(recipe=recipe, inputs=inputs, model=model, samples=samples, bench=bench, parity=parity, notes=notes)
 
 
 def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str, ...]:
@@ -191,12 +193,23 @@ def _parity_tolerance(recipe: Recipe) -> float:
     """Return how far the conversion may be off: what the converter was told to accept, else `PARITY_TOLERANCE`."""
     options = parse_json(recipe.converter.encode(), "converter options")
     told = options.get("max_difference") if isinstance(options, dict) else None
-    return float(told) if isinstance(told, (int, float)) else PARITY_TOLERANCE
+    tolerance = float(told) if isinstance(told, (int, float)) else PARITY_TOLERANCE
+    if not 0 <= tolerance <= _LARGEST_TOLERANCE:
+        raise RecipeError(
+            f"max_difference {tolerance:g} is not from 0 to {_LARGEST_TOLERANCE}: that is no conversion"
+        )
+    return tolerance
 
 
-def _check_parity(model: TFLiteModel, samples: Samples, tolerance: float, place: Workplace) -> None:
+def _check_parity(model: TFLiteModel, samples: Samples, tolerance: float, place: Workplace) -> tuple[Evidence, ...]:
+    """Return the evidence that the converted float model computes what its source does, an item an output.
+
+    Raises:
+        ConversionError: an output differs by more than `tolerance`.
+    """
     request = LabRequest(model=model.data, engine=_REFERENCE_ENGINE, num_threads=2, feeds=samples.feeds)
     result = run_in_lab(request, place)
+    evidence = []
     for parity in compare(samples.reference, result.outputs):
         if not parity.relative_error <= tolerance:
             raise ConversionError(
@@ -205,6 +218,18 @@ def _check_parity(model: TFLiteModel, samples: Samples, tolerance: float, place:
                 hint="this is the conversion, not quantization; if that much is known to be harmless, "
                 "set max_difference in [converter] of edgepack.toml",
             )
+        evidence.append(
+            Evidence(
+                check=f"conversion: {parity.output}",
+                holds=True,
+                verdict="measured",
+                found=f"largest difference {parity.relative_error:.2g} of the range, before quantization",
+                wanted=f"at most {tolerance:g}",
+                environment=f"{_REFERENCE_ENGINE} {result.engine_version} on {result.machine}",
+                value=parity.relative_error,
+            )
+        )
+    return tuple(evidence)
 
 
 def _bench(recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, reporter: Reporter) -> Bench:

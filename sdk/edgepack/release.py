@@ -19,6 +19,7 @@ from edgepack.schemes import is_stateful
 from edgepack_runtime.golden import GoldenSample, compare_golden, pack_golden
 from edgepack_runtime.manifest import Evidence, Golden, Manifest, ModelDescription, Provenance, Step
 from edgepack_runtime.profile import DeviceProfile
+from edgepack_runtime.tensors import Array
 
 __all__ = ["Chosen", "Packed", "Work", "pack_chosen"]
 
@@ -36,13 +37,17 @@ _GOLDEN_TOLERANCE: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What all profiles of one build share: the recipe, what it named, the samples, the engines, the notes."""
+    """What all profiles of one build share: the recipe, what it named, the samples, the engines, the notes.
+
+    `parity` is how close the converted float model is to its source.
+    """
 
     recipe: Recipe
     inputs: BuildInputs
     model: TFLiteModel
     samples: Samples
     bench: Bench
+    parity: tuple[Evidence, ...]
     notes: tuple[str, ...]
 
 
@@ -65,23 +70,30 @@ class Packed:
 
 
 def _golden(samples: Samples, lab: LabResult, model: bytes) -> tuple[GoldenSample, ...]:
-    """Return calibration samples with what the accepted candidate gave for them, at least one.
-
-    They are evenly spaced; those of a stateful model are the first ones, because each depends on all before it.
-    """
+    """Return calibration samples with what the accepted candidate gave for them, two at least where there are two."""
     size = sum(array[0].nbytes for array in (*samples.feeds.values(), *lab.outputs.values()))
-    room = max(_MIN_GOLDEN_BYTES, len(model) // 4)
-    count = max(1, min(_MAX_GOLDEN_SAMPLES, samples.calibration, room // max(1, size)))
-    if is_stateful(model):
-        picks = np.arange(count)
-    else:
-        picks = np.unique(np.linspace(0, samples.calibration - 1, count).round().astype(int))
+    room = max(_MIN_GOLDEN_BYTES, len(model) // 4) // max(1, size)
+    count = min(max(2, min(_MAX_GOLDEN_SAMPLES, room)), samples.calibration)
     return tuple(
         GoldenSample(
             inputs={n: a[i] for n, a in samples.feeds.items()}, outputs={n: a[i] for n, a in lab.outputs.items()}
         )
-        for i in picks
+        for i in (range(count) if is_stateful(model) else _diverse(samples.calibration, lab.outputs, count))
     )
+
+
+def _diverse(samples: int, outputs: Mapping[str, Array], count: int) -> list[int]:
+    """Return `count` of the first `samples`: where each output is lowest and highest on average, then evenly spaced.
+
+    The extremes give an output its range, of which the tolerance of a replay is a share. A stateful model takes its
+    first samples instead, because each depends on all before it.
+    """
+    extremes = []
+    for output in outputs.values():
+        level = output[:samples].reshape(samples, -1).astype(np.float64).mean(axis=1)
+        extremes += [int(level.argmin()), int(level.argmax())]
+    spaced = np.linspace(0, samples - 1, count).round().astype(int).tolist()
+    return list(dict.fromkeys([*extremes, *spaced, *range(samples)]))[:count]
 
 
 def _replay(
@@ -148,7 +160,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
         golden=Golden(entry=GOLDEN_ENTRY, samples=len(golden), tolerance=tolerance),
         labels=work.inputs.labels,
         provenance=_provenance(work.inputs, model, work.notes),
-        evidence=(*candidate.evidence, evidence),
+        evidence=(*work.parity, *candidate.evidence, evidence),
     )
     contents = Contents(model=model.data, golden=pack_golden(golden, model.inputs, model.outputs))
     name = f"{manifest.name}-{manifest.version}-{item.profile.name}.edgepack"

@@ -25,12 +25,12 @@ def main() -> None:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _stop)
 
-    from edgepack.cli.app import app
+    from edgepack.cli.app import command
     from edgepack.cli.show import show_error
     from edgepack_runtime.errors import EdgepackError, FileError
 
     try:
-        app()
+        command()()
         sys.stdout.flush()
     except EdgepackError as error:
         show_error(error, as_json="--json" in sys.argv)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +17,7 @@ from edgepack.cli.commands_toolchain import toolchain
 from edgepack.cli.commands_trust import trust as trust_commands
 from edgepack.cli.options import AsJson, PassphraseDescriptor, PassphraseFile, Trust
 
-__all__ = ["app"]
+__all__ = ["app", "command"]
 
 app = typer.Typer(
     name="edgepack",
@@ -113,6 +114,13 @@ def build(
             "One that has it keeps running it.",
         ),
     ] = None,
+    compress: Annotated[
+        bool | None,
+        typer.Option(
+            "--compress/--no-compress",
+            help="zstd for what gets at least 5 % shorter; only devices with edgepack-runtime[zstd] open it.",
+        ),
+    ] = None,
     input_shape: Annotated[
         list[str] | None,
         typer.Option("--input", help="Shape of an input the source leaves open, e.g. audio:1,16000; repeatable."),
@@ -152,6 +160,7 @@ def build(
             version=model_version,
             security_version=security_version,
             expires=expires,
+            compress=compress,
             inputs=tuple(input_shape or ()),
             signature_key=signature_key,
         )
@@ -240,3 +249,16 @@ def validate(
     show_report(report, as_json=as_json)
     if not report.good:
         raise typer.Exit(1)
+
+
+def command() -> Callable[[], object]:
+    """Return all commands as one; a file that cannot be read is refused in our words, not as wrong usage."""
+    whole = typer.main.get_command(app)
+    waiting: list[Any] = [whole]
+    for one in waiting:
+        for parameter in one.params:
+            # Typer brings its own copy of click, whose classes have no public name.
+            if getattr(getattr(parameter, "type", None), "readable", False):
+                parameter.type.readable = False
+        waiting += getattr(one, "commands", {}).values()
+    return whole

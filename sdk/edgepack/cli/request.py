@@ -52,6 +52,7 @@ class Overrides:
     version: str | None
     security_version: int | None
     expires: str | None
+    compress: bool | None
     inputs: tuple[str, ...]
     signature_key: str | None
 

@@ -160,7 +160,8 @@ def show_build(results: Sequence[BuildResult], *, as_json: bool) -> None:
     console.print()
     for result in results:
         console.print(
-            f"{escape(str(result.path))}  {_size(result.bundle_bytes)}, signed; {result.protection}", soft_wrap=True
+            f"{escape(str(result.path))}  {_size(result.bundle_bytes)}, signed, {result.protection.short}",
+            soft_wrap=True,
         )
 
 
