@@ -35,13 +35,18 @@ class Session:
     """
 
     def __init__(
-        self, bundle: VerifiedBundle, manifest: Manifest, golden: StoredGolden, load_engine: Callable[[], Engine]
+        self,
+        bundle: VerifiedBundle,
+        manifest: Manifest,
+        golden: StoredGolden,
+        engine: Engine,
+        load_engine: Callable[[], Engine],
     ) -> None:
         self.bundle = bundle
         self.manifest = manifest
         self._golden = golden
+        self._engine = engine
         self._load_engine = load_engine
-        self._engine = load_engine()
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -163,7 +168,7 @@ def open_bundle(
         unlock = partial(bundle.unlock, device.key, sidecar)
         golden = StoredGolden(bundle, manifest, file, unlock)
         load_engine = partial(_load_engine, manifest, file, unlock, device.num_threads)
-        session = opened.enter_context(Session(bundle, manifest, golden, load_engine))
+        session = opened.enter_context(Session(bundle, manifest, golden, load_engine(), load_engine))
         if not exact:
             session.self_test()
         # It is good: from here on the caller closes it, and with it the file.
