@@ -25,7 +25,10 @@ def read_options(kind: type[T], text: str) -> T:
     given = parse_json(text.encode() or b"{}", "options")
     known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     if not isinstance(given, dict) or not given.keys() <= set(known):
-        raise RecipeError(f"options {text}: known are {', '.join(known)}")
+        raise RecipeError(
+            f"converter options {text}: this source format knows {', '.join(known)}",
+            hint="they are set in [converter] of edgepack.toml, or with --input and --signature-key",
+        )
     defaults = encode(kind()).value
     assert isinstance(defaults, dict)  # noqa: S101 - a dataclass is sent as a table
     return decode(kind, Message({**defaults, **given}, ()), "options")

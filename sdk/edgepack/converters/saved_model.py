@@ -82,5 +82,5 @@ def _signature(model: Any, key: str) -> Any:
     known = ", ".join(model.signatures) or "none"
     raise ConversionError(
         f"the SavedModel has no signature {key!r}; it has {known}",
-        hint="choose one with signature_key" if known != "none" else "save it with signatures=",
+        hint="choose one with --signature-key" if known != "none" else "save it with signatures=",
     )

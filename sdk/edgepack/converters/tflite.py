@@ -103,7 +103,7 @@ def _ports(view: ModelView, key: str) -> tuple[tuple[Port, ...], tuple[Port, ...
     chosen = [s for s in view.signatures if s.key == key] if key else list(view.signatures)
     if len(chosen) > 1:
         raise ConversionError(
-            f"the model has {len(chosen)} signatures: {', '.join(keys)}", hint="choose one with signature_key"
+            f"the model has {len(chosen)} signatures: {', '.join(keys)}", hint="choose one with --signature-key"
         )
     graph = view.subgraphs[0]
     if not chosen:
