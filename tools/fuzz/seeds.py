@@ -18,13 +18,14 @@ from edgepack_runtime.enrolment import Enrolment
 from edgepack_runtime.manifest import Evidence, Golden, Manifest, ModelDescription, Provenance, Step
 from edgepack_runtime.tensors import QuantizationParameters, TensorSpec
 from edgepack_runtime.trust import TrustedKeys
+from edgepack_runtime.trust_update import FloorReset, TrustDocument
 from tools.vectors.keys import pkcs8, private_key, seed, spki
 from tools.vectors.layout import Entry, Parts, Spec, parts
 
 __all__ = [
     "SPEC", "bundle_parts", "bundles", "datasets", "device_files", "enrolments", "keras_configs", "keras_files",
-    "key_files", "manifests", "models", "profiles", "recipes", "sources", "trust_files", "wire_frames",
-    "wire_values",
+    "key_files", "manifests", "models", "profiles", "recipes", "sources", "trust_documents", "trust_files",
+    "wire_frames", "wire_values", "zstd_frames",
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +96,20 @@ def trust_files() -> list[bytes]:
     keys = [private_key(name).public_key() for name in ("ed25519 release", "p256 release")]
     both = TrustedKeys.of(keys, threshold=2)  # type: ignore[arg-type]  # both are verifying keys
     return [canonical_json(both.to_json()), *_pem("PUBLIC KEY", spki("ed25519 release"))]
+
+
+def trust_documents() -> list[bytes]:
+    """Return the signed region of a trust document with every field in use."""
+    root, release = (
+        TrustedKeys.of([private_key(name).public_key()], threshold=1)  # type: ignore[list-item]
+        for name in ("ed25519 root", "p256 release")
+    )
+    revoking = replace(
+        release, revoked_keys=frozenset({seed("revoked")}), revoked_bundles=frozenset({seed("bundle", 16)})
+    )
+    floors = (FloorReset(product="digits", security_version=3),)
+    made = TrustDocument(version=2, created=1_750_000_000, root=root, release=revoking, floors=floors)
+    return [made.pack()]
 
 
 def device_files() -> list[bytes]:
@@ -215,3 +230,13 @@ def _framed(message: _wire.Message) -> bytes:
 def wire_values() -> list[bytes]:
     """Return a frame with a dataclass of many kinds of field in it."""
     return [_framed(_wire.encode(_manifest().model))]
+
+
+def zstd_frames() -> list[bytes]:
+    """Return frames after the length of their content; as bytes, for zstandard may be missing."""
+    plain = "28b52ffd60d0065d000020616263640100c9ff3b22"
+    with_checksum = (
+        "28b52ffd642c00850200840468656c6c6f2c206564676520000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e"
+        "1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b0100e15325095c794583"
+    )
+    return [length.to_bytes(3, "little") + bytes.fromhex(f) for length, f in ((2000, plain), (300, with_checksum))]

@@ -25,6 +25,7 @@ from edgepack.profiles import load_profile
 from edgepack.recipe import load_recipe
 from edgepack.source import detect
 from edgepack.worker import _answer, _Reply
+from edgepack_runtime.compression import ZSTD, decompress, supported
 from edgepack_runtime.container import PREAMBLE_SIZE, Container, Preamble, parse_grants, parse_signatures
 from edgepack_runtime.device import Device, load_trust
 from edgepack_runtime.enrolment import Enrolment
@@ -35,6 +36,7 @@ from edgepack_runtime.errors import (
     FormatError,
     IncompatibleError,
     KeyFileError,
+    PayloadError,
     SchemaError,
 )
 from edgepack_runtime.golden import pack_golden, unpack_golden
@@ -44,6 +46,7 @@ from edgepack_runtime.sidecar import read_sidecar
 from edgepack_runtime.table import SignedTable
 from edgepack_runtime.tensors import DTYPES, TensorSpec
 from edgepack_runtime.trust import TrustedKeys
+from edgepack_runtime.trust_update import TrustDocument
 from edgepack_runtime.verify import Policy, VerifiedBundle, verify
 from tools.fuzz import seeds
 from tools.vectors.keys import private_key
@@ -140,6 +143,12 @@ def _table(data: bytes) -> None:
     assert SignedTable.parse(data).pack() == data, "a table that packs to other bytes than it was parsed from"
 
 
+def _zstd(data: bytes) -> None:
+    """Take three bytes of content length, and a frame."""
+    content = memoryview(bytearray(int.from_bytes(data[:3], "little")))
+    decompress(bytearray(data[3:]), content)
+
+
 def _blocks(data: bytes) -> None:
     if data[:1] == b"s":
         parse_signatures(data[1:])
@@ -222,6 +231,7 @@ TARGETS = {
     "table": Target(
         run=_table, errors=(FormatError, IncompatibleError), seeds=lambda: [p.signed for p in seeds.bundle_parts()]
     ),
+    **({"zstd": Target(run=_zstd, errors=(PayloadError,), seeds=seeds.zstd_frames)} if ZSTD in supported() else {}),
     "blocks": Target(run=_blocks, errors=(FormatError,), seeds=_block_seeds),
     "sidecar": Target(
         run=lambda data: _ignore(read_sidecar(_file("m.grant", data))),
@@ -232,6 +242,11 @@ TARGETS = {
         run=lambda data: _ignore(Manifest.from_bytes(data).to_bytes()), errors=(FormatError,), seeds=seeds.manifests
     ),
     "trust": Target(run=_trust, errors=(SchemaError, KeyFileError, BundleError), seeds=seeds.trust_files),
+    "trust_document": Target(
+        run=lambda data: _ignore(TrustDocument.parse(data).pack()),
+        errors=(FormatError, IncompatibleError),
+        seeds=seeds.trust_documents,
+    ),
     "device": Target(
         run=lambda data: _ignore(Device.from_file(_file("device.json", data))),
         errors=(SchemaError, FileError, KeyFileError),
