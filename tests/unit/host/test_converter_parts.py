@@ -140,7 +140,7 @@ def test_options_given_are_read() -> None:
 
 
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="known are inputs, max_difference"):
+    with pytest.raises(RecipeError, match="knows inputs, max_difference"):
         read_options(onnx.Options, '{"input":["x:1,2"]}')
 
 
