@@ -10,7 +10,7 @@ from edgepack.dataset import Dataset, load_dataset
 from edgepack.errors import DatasetError, RecipeError
 from edgepack.keys import development_identity
 from edgepack.model import SourceModel
-from edgepack.pack import Release
+from edgepack.pack import Release, require_zstd
 from edgepack.profiles import load_profile
 from edgepack.recipe import Recipe, expiry
 from edgepack.recipients import read_recipient
@@ -81,6 +81,8 @@ def _read_labels(path: Path) -> tuple[str, ...]:
 def _release(
     recipe: Recipe, profiles: tuple[DeviceProfile, ...], reporter: Reporter, passphrase: PassphraseSource | None
 ) -> Release:
+    if recipe.compress:
+        require_zstd()
     signing, recipients = recipe.signing_key, recipe.recipients
     if signing is None or not recipients:
         identity = development_identity()
@@ -99,6 +101,7 @@ def _release(
         security_version=recipe.security_version,
         created=created,
         expires=expiry(recipe.expires, created),
+        compress=recipe.compress,
     )
 
 

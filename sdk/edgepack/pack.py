@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from edgepack.errors import RecipeError
 from edgepack.signers import Signer
-from edgepack_runtime.compression import MAX_WINDOW, NO_COMPRESSION, ZSTD
+from edgepack_runtime.compression import MAX_WINDOW, NO_COMPRESSION, ZSTD, supported
 from edgepack_runtime.container import assemble_front
 from edgepack_runtime.encryption import (
     CHUNK_SIZE,
@@ -27,7 +27,7 @@ from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.signing import key_id
 from edgepack_runtime.table import Entry, EntryRole, Header, SignedTable
 
-__all__ = ["GOLDEN_ENTRY", "MODEL_ENTRY", "Contents", "EntrySource", "Release", "pack", "pack_pieces"]
+__all__ = ["GOLDEN_ENTRY", "MODEL_ENTRY", "Contents", "EntrySource", "Release", "pack", "pack_pieces", "require_zstd"]
 
 MODEL_ENTRY = "model.tflite"
 GOLDEN_ENTRY = "golden.bin"
@@ -74,6 +74,16 @@ class Release:
     created: int
     expires: int = 0
     compress: bool = False
+
+
+def require_zstd() -> None:
+    """Refuse to promise compressed bundles where none can be made.
+
+    Raises:
+        RecipeError: zstandard is not installed.
+    """
+    if ZSTD not in supported():
+        raise RecipeError("a compressed bundle needs zstandard", hint="pip install 'edgepack[zstd]'")
 
 
 def pack(contents: Contents, manifest: Manifest, release: Release) -> bytes:
@@ -181,10 +191,9 @@ def _as_it_is(name: str, role: EntryRole, data: bytes) -> EntrySource:
 
 
 def _compressed(name: str, role: EntryRole, data: bytes) -> EntrySource:
-    try:
-        import zstandard
-    except ImportError:
-        raise RecipeError("a compressed bundle needs zstandard", hint="pip install 'edgepack[zstd]'") from None
+    require_zstd()
+    import zstandard
+
     fitted = zstandard.ZstdCompressionParameters.from_level(_ZSTD_LEVEL, source_size=len(data))
     window = min(fitted.window_log, MAX_WINDOW.bit_length() - 1)
     parameters = zstandard.ZstdCompressionParameters.from_level(

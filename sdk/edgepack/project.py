@@ -42,6 +42,7 @@ profiles = ["raspberry-pi-4"]    # `edgepack profiles list`
 output = "dist"
 security_version = 1             # raise it when devices must not go back to an earlier bundle
 # expires = 365                  # days, or a day like "2027-06-30": no device installs it after that
+# compress = true                # zstd: a shorter download, for devices with edgepack-runtime[zstd]
 
 [keys]
 # Development keys, made by `edgepack init`. Make release keys with `edgepack keys generate --role release`.

@@ -48,6 +48,7 @@ class Recipe:
     `schemes` are quantization schemes to try in this order, the first good one is shipped; empty means the profile's
     preferred one, and ``("auto",)`` every one the profile supports. `converter` is JSON of the converter's options.
     `signing_key` is the path of a PEM file or a key URI. `expires` is a day or a number of days, for `expiry`.
+    `compress` makes bundles that only devices with zstandard open.
 
     Raises:
         RecipeError: a name or figure is wrong; the message says which are possible.
@@ -67,6 +68,7 @@ class Recipe:
     converter: str = "{}"
     security_version: int = 1
     expires: str = ""
+    compress: bool = False
     signing_key: str | None = None
     recipients: tuple[Path, ...] = ()
 
@@ -201,6 +203,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         output=base / build.take("output", str, "dist"),
         security_version=build.take("security_version", int, 1),
         expires=_expires(build),
+        compress=build.take("compress", bool, False),
         converter=options,
         gate=Gate(
             metric=gate.take("metric", str, "accuracy"),

@@ -44,6 +44,7 @@ profiles = ["raspberry-pi-4", "raspberry-pi-3"]
 precision = ["float16", "float32"]
 output = "out"
 security_version = 7
+compress = true
 [converter]
 shapes = {x = [1, 3]}
 road = "direct"
@@ -92,6 +93,7 @@ def test_every_field_of_a_file_is_read(write, tmp_path):
         schemes=("float16", "float32"),
         output=tmp_path / "out",
         security_version=7,
+        compress=True,
         converter='{"road":"direct","shapes":{"x":[1,3]}}',
         signing_key=str(tmp_path / "k/release.key.pem"),
         recipients=(tmp_path / "k/a.pub.pem", tmp_path / "k/b.pub.pem"),
