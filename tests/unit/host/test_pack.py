@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -14,7 +15,9 @@ from edgepack.errors import RecipeError
 from edgepack.pack import Contents, EntrySource, Release, pack, pack_pieces
 from edgepack.signers import SignerRequest, open_signer
 from edgepack_runtime.compression import NO_COMPRESSION, ZSTD
+from edgepack_runtime.golden import pack_golden
 from edgepack_runtime.manifest import Manifest
+from edgepack_runtime.session import open_bundle
 from edgepack_runtime.table import EntryRole
 from edgepack_runtime.verify import Policy
 
@@ -97,6 +100,17 @@ def test_compression_is_used_where_it_saves_enough(release: Release, manifest: M
     found = {entry.name: (entry.compression, entry.content_length) for entry in entries}
     assert found == {"golden.bin": (NO_COMPRESSION, 4000), "model.tflite": (ZSTD, 200_000)}
     assert opened(data) == {"golden.bin": contents.golden, "model.tflite": contents.model}
+
+
+def test_a_compressed_bundle_runs_and_passes_its_self_test(release: Release, tmp_path: Path) -> None:
+    pytest.importorskip("zstandard")
+    what, board = realbundle.model(), realbundle.profile()
+    contents = Contents(model=what.data, golden=pack_golden(what.golden, what.inputs, what.outputs))
+    data = pack(contents, realbundle.manifest(what, board), replace(release, compress=True))
+    (tmp_path / "m.edgepack").write_bytes(data)
+    with open_bundle(tmp_path / "m.edgepack", device=realbundle.device()) as session:
+        compressed = {entry.name: entry.compression for entry in session.bundle.entries}
+        assert (compressed["model.tflite"], session.self_test().holds) == (ZSTD, True)
 
 
 def test_a_large_entry_is_compressed_in_a_window_every_reader_takes(release: Release, manifest: Manifest) -> None:

@@ -265,6 +265,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("name", "other", "name"),
         ("version", "9", "version"),
         ("security_version", 0, "security_version"),
+        ("compress", False, "compress"),
         ("expires", "90", "expires"),
         ("metric", "recall", "gate.metric"),
         ("max_drop", 0.5, "gate.max_drop"),
