@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,15 +33,16 @@ def campaign(name: str, seconds: int) -> tuple[str, bool]:
     FINDINGS.mkdir(exist_ok=True)
     for seed in TARGETS[name].seeds():
         (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "tools.fuzz.one", name, str(corpus), f"-max_total_time={seconds}", "-timeout=20",
-            f"-max_len={_MAX_INPUT}", "-rss_limit_mb=0", f"-artifact_prefix={FINDINGS}/{name}-",
-            "-print_final_stats=1",
-        ],
-        cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, errors="replace",
-        check=False,
-    )  # fmt: skip
+    options = [f"-max_total_time={seconds}", "-timeout=20", f"-max_len={_MAX_INPUT}", "-rss_limit_mb=0"]
+    options += [f"-artifact_prefix={FINDINGS}/{name}-", "-print_final_stats=1"]
+    # In memory where there is a memory file system; removed here, for libFuzzer ends without a farewell.
+    shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="edgepack-fuzz-", dir=shared) as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.fuzz.one", name, str(corpus), *options],
+            cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "0", "TMPDIR": folder}, capture_output=True, text=True,
+            errors="replace", check=False,
+        )  # fmt: skip
     text = done.stdout + done.stderr
     (KEPT / f"{name}.log").write_text(text)
     runs = re.search(r"number_of_executed_units: (\d+)", text)

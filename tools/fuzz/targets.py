@@ -73,11 +73,10 @@ class Target:
 
 
 class _Folder:
-    """Files of one campaign, in memory where there is a memory file system."""
+    """The files of one process."""
 
     def __init__(self) -> None:
-        base = "/dev/shm" if Path("/dev/shm").is_dir() else None
-        self._made = tempfile.TemporaryDirectory(prefix="edgepack-fuzz-", dir=base)
+        self._made = tempfile.TemporaryDirectory(prefix="edgepack-fuzz-")
         self.path = Path(self._made.name)
         self.write("trust.json", seeds.trust_files()[0])
         self.write("key.pem", seeds.key_files()[0])
