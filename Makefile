@@ -9,7 +9,7 @@ export EDGEPACK_CACHE ?= $(CURDIR)/.build/cache
 SOURCES := $(shell find sdk runtime device_profiles -name '*.py' -o -name '*.toml' -o -name '*.txt' -o -name '*.csv' -o -name '*.json' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format bench vectors mutants clean
+.PHONY: help setup demo test test-unit lint format bench vectors mutants test-long test-large clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,13 @@ mutants: setup ## both readers on 100,000 mutants, the C reader under ASan on 20
 	$(BIN)/python -m tools.differential 100000 --reader .build/reader-c/reader
 	$(BIN)/python -m tools.differential 20000 --seed 1 --reader .build/reader-c/reader-asan
 	$(BIN)/python -m tools.mutate_verifier
+
+test-long: setup ## fuzz every parser of outside bytes, guided by coverage, 60 s each
+	$(PIP) atheris==3.0.0
+	$(BIN)/python -m tools.fuzz.run --seconds 60
+
+test-large: setup ## bundles of 2 and 4 GiB: about 9 GB of temporary files
+	$(BIN)/python -m tools.large_bundle
 
 clean: ## remove what these targets made
 	rm -rf $(VENV) .build dist build .mypy_cache .ruff_cache

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgepack_runtime.errors import FileError
 
 __all__ = [
+    "drop_standard_output",
     "file_error",
     "is_leftover",
     "read_capped",
@@ -37,6 +38,7 @@ def read_capped(path: Path, cap: int) -> bytes:
     except OSError as error:
         raise file_error("read", path, error) from None
     if len(data) > cap:
+        del data  # it may be a key: nothing of it belongs in the frame of a traceback
         raise FileError(f"{path} is longer than the {cap} bytes such a file may have")
     return data
 
@@ -154,3 +156,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def drop_standard_output() -> None:
+    """Send what is still buffered for standard output nowhere: its reader went away, or its disk is full.
+
+    Python flushes it once more when the process ends, and would then complain of the same error.
+    """
+    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nothing, 1)
+    os.close(nothing)

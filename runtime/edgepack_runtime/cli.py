@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack_runtime import __version__
+from edgepack_runtime._files import drop_standard_output
 from edgepack_runtime.cli_state import add_state_commands
 from edgepack_runtime.errors import EdgepackError, FileError, InputError, SchemaError
 
@@ -25,6 +26,18 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 for good, 1 for refused, 2 for wrong usage."""
+    try:
+        try:
+            return _run_command(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away (`edgepack-device … | head`): nothing is left to say.
+        drop_standard_output()
+        return 1
+
+
+def _run_command(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     try:
         code: int = args.run(args)
@@ -34,9 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edgepack-device: error: {_plain(error.message)}", file=sys.stderr)
         if error.hint:
             print(f"  hint: {_plain(error.hint)}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        sys.stderr.close()
         return 1
     return code
 

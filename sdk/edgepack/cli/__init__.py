@@ -27,22 +27,25 @@ def main() -> None:
 
     from edgepack.cli.app import command
     from edgepack.cli.show import show_error
+    from edgepack_runtime._files import drop_standard_output
     from edgepack_runtime.errors import EdgepackError, FileError
 
     try:
-        command()()
-        sys.stdout.flush()
+        try:
+            command()()
+        finally:
+            sys.stdout.flush()
     except EdgepackError as error:
         show_error(error, as_json="--json" in sys.argv)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:
-        # The reader went away (`edgepack … | head`): nothing is left to say, not even at exit.
-        sys.stdout = None
+        # The reader went away (`edgepack … | head`): nothing is left to say.
+        drop_standard_output()
         sys.exit(1)
     except OSError as error:
-        sys.stdout = None
+        drop_standard_output()
         what = error.filename or "standard output"
         show_error(FileError(f"cannot use {what}: {error.strerror or error}"), as_json=False)
         sys.exit(1)
