@@ -13,7 +13,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edgepack_runtime.container import PREAMBLE_SIZE, Container, Grant, Preamble, Signature, assemble_front
-from edgepack_runtime.encryption import PayloadSuite, encrypt_entry, entry_context
+from edgepack_runtime.encryption import (
+    CHUNK_SIZE,
+    ENTRY_HEADER_SIZE,
+    TAG_SIZE,
+    PayloadSuite,
+    encrypt_entry,
+    entry_context,
+)
 from edgepack_runtime.errors import BundleError
 from edgepack_runtime.grants import DeviceKey, seal
 from edgepack_runtime.signing import SigningKey, sign
@@ -25,6 +32,12 @@ from edgepack_runtime.verify import Policy, VerifiedBundle, verify
 def seed(text: str, size: int = 32) -> bytes:
     """Return bytes that look random and are the same in every run."""
     return hashlib.shake_256(text.encode()).digest(size)
+
+
+def plain_length(stored: int) -> int | None:
+    """Return how long the plaintext of a stored entry is, or None: no plaintext is stored in so many bytes."""
+    chunks, rest = divmod(stored - ENTRY_HEADER_SIZE, CHUNK_SIZE + TAG_SIZE)
+    return chunks * CHUNK_SIZE + rest - TAG_SIZE if chunks >= 0 and rest >= TAG_SIZE else None
 
 
 def ed25519(name: str = "release") -> Ed25519PrivateKey:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bundlekit import seed
+from bundlekit import plain_length, seed
 from edgepack_runtime.encryption import (
     CHUNK_SIZE,
     ENTRY_HEADER_SIZE,
@@ -34,12 +34,6 @@ KEY, CONTEXT = seed("key"), b"context"
 COBBLESTONE = PayloadSuite.COBBLESTONE_256
 SEGMENT = SEGMENT_CHUNKS * CHUNK_SIZE
 LENGTHS = (0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 2 * SEGMENT + 12345)
-
-
-def plain_length(stored: int) -> int | None:
-    """Return how long the plaintext of a stored entry is, or None: no plaintext is stored in so many bytes."""
-    chunks, rest = divmod(stored - ENTRY_HEADER_SIZE, CHUNK_SIZE + TAG_SIZE)
-    return chunks * CHUNK_SIZE + rest - TAG_SIZE if chunks >= 0 and rest >= TAG_SIZE else None
 
 
 def decrypt(stored: bytes, length: int, *, key: bytes = KEY, context: bytes = CONTEXT) -> bytearray:
