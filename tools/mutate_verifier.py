@@ -37,10 +37,10 @@ __all__ = ["EQUIVALENT", "MODULES", "Mutant", "main", "mutants"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "edgepack_runtime"
-MODULES = ("container", "table", "encryption", "signing", "grants", "trust", "verify")
+MODULES = ("container", "table", "encryption", "signing", "grants", "trust", "trust_update", "verify")
 UNIT_TESTS = (
     "tests/conformance/test_guards.py",
-    *(f"tests/unit/runtime/test_{name}.py" for name in (*MODULES, "revocation")),
+    *(f"tests/unit/runtime/test_{name}.py" for name in (*MODULES, "compression", "revocation")),
 )
 TIME_LIMIT = 120
 

@@ -31,6 +31,8 @@ _SALT_SIZE, _BLOCK = 16, 16
 # What OWASP asks of PBKDF2 with SHA-256. OpenSSL and `cryptography` write 2,048 without being asked.
 MIN_PBKDF2_ROUNDS = 600_000
 
+# RFC 7468, section 11.
+_LABEL = "ENCRYPTED PRIVATE KEY"
 _PBES2 = bytes.fromhex("06092a864886f70d01050d")
 _PBKDF2 = bytes.fromhex("06092a864886f70d01050c")
 _SCRYPT = bytes.fromhex("06092b06010401da47040b")
@@ -89,9 +91,7 @@ def encrypt_private_key(key: SigningKey | DeviceKey, passphrase: bytes) -> bytes
     algorithm = _sequence(_PBES2, _sequence(kdf, cipher))
     der = _sequence(algorithm, _octets(encryptor.update(plain) + encryptor.finalize()))
     lines = textwrap.wrap(base64.b64encode(der).decode("ascii"), 64)
-    return "\n".join(
-        ["-----BEGIN ENCRYPTED PRIVATE KEY-----", *lines, "-----END ENCRYPTED PRIVATE KEY-----", ""]
-    ).encode()
+    return "\n".join([f"-----BEGIN {_LABEL}-----", *lines, f"-----END {_LABEL}-----", ""]).encode()
 
 
 def protection_in(pem: bytes) -> KeyProtection | None:
@@ -99,7 +99,7 @@ def protection_in(pem: bytes) -> KeyProtection | None:
     found = _PEM.search(pem)
     if found is None:
         return None
-    if found[1] == b"ENCRYPTED PRIVATE KEY":
+    if found[1] == _LABEL.encode():
         try:
             return _kdf_of(base64.b64decode(found[2]))
         except (ValueError, IndexError, binascii.Error):

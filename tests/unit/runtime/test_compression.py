@@ -54,6 +54,19 @@ def test_a_compressed_entry_opens_to_its_content() -> None:
     assert open_all(bundle(frame()), policy=EVERYTHING) == {"model.tflite": CONTENT}
 
 
+def test_the_packed_plaintext_is_overwritten_after_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytearray] = []
+
+    def watched(packed: bytearray, into: memoryview) -> None:
+        seen.append(packed)
+        assert any(packed)
+        decompress(packed, into)
+
+    monkeypatch.setattr("edgepack_runtime.verify.decompress", watched)
+    open_all(bundle(frame()), policy=EVERYTHING)
+    assert [any(packed) for packed in seen] == [False]
+
+
 def test_a_frame_with_a_checksum_opens_too() -> None:
     assert open_all(bundle(frame(write_checksum=1)), policy=EVERYTHING) == {"model.tflite": CONTENT}
 
