@@ -44,9 +44,9 @@ def judged_as(scheme: str, model: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """All samples of a build: the first `calibration` are calibration data, the rest evaluation data with `truth`.
+    """All samples of a build: the first `calibration` are calibration data, the rest evaluation data.
 
-    `feeds` are arrays [n, *input shape] by input name, `reference` the source framework's outputs [n, *output shape].
+    `labels` are the true classes of the evaluation data, None without any. `feeds` are arrays [n, *input shape] by input name, `reference` the source framework's outputs [n, *output shape].
     """
 
     feeds: Mapping[str, Array]
