@@ -46,7 +46,8 @@ def judged_as(scheme: str, model: bytes) -> str:
 class Samples:
     """All samples of a build: the first `calibration` are calibration data, the rest evaluation data.
 
-    `labels` are the true classes of the evaluation data, None without any. `feeds` are arrays [n, *input shape] by input name, `reference` the source framework's outputs [n, *output shape].
+    `feeds` are arrays [n, *input shape] by input name, `reference` the source framework's outputs [n, *output shape],
+    `labels` the true classes of the evaluation data, None without any.
     """
 
     feeds: Mapping[str, Array]
