@@ -11,6 +11,7 @@ from edgepack_runtime.tensors import Array, TensorSpec
 __all__ = [
     "Conversion",
     "ConversionRequest",
+    "Export",
     "PassRequest",
     "PassResult",
     "Refusal",
@@ -57,13 +58,17 @@ class ConversionRequest:
 
     `options` is canonical JSON of the plug-in's `Options`. `feeds` holds real samples as the data file has them,
     [n, ...] by array name; `edgepack.dataset.bind_feeds` checks them against the model's inputs. `scratch` is a
-    private folder.
+    private folder. `trusted` says that the user lets the source's own code run; `module` and `entry` are the user's
+    own Python file and the name of what builds the network in it.
     """
 
     source: Path
     options: str
     feeds: Mapping[str, Array]
     scratch: Path
+    trusted: bool = False
+    module: Path | None = None
+    entry: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,22 @@ class Conversion:
     """
 
     tflite: bytes
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    reference: Mapping[str, Array]
+    tool: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """What an exporter plug-in gives back: the source as a model of another format, for that format's converters.
+
+    `model` is the file, whose inputs and outputs have the names, order, dtypes and shapes of `inputs` and `outputs`,
+    batch fixed to 1; `reference` as in `Conversion`: what the source framework itself computes.
+    """
+
+    model: bytes
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     reference: Mapping[str, Array]
