@@ -19,9 +19,10 @@ from edgepack.errors import ConversionError
 from edgepack.model import Conversion, ConversionRequest
 from edgepack_runtime.tensors import TensorSpec
 
-__all__ = ["FORMAT", "TOOLCHAIN", "Options", "convert"]
+__all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert"]
 
-FORMAT = "keras"
+FORMATS = ("keras",)
+ROAD = "tensorflow"
 TOOLCHAIN = "tensorflow"
 
 

@@ -34,9 +34,10 @@ from edgepack.errors import ConversionError
 from edgepack.model import Conversion, ConversionRequest
 from edgepack_runtime.tensors import DTYPES, Array, TensorSpec
 
-__all__ = ["FORMAT", "TOOLCHAIN", "Options", "convert"]
+__all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert"]
 
-FORMAT = "onnx"
+FORMATS = ("onnx",)
+ROAD = "onnx2tf"
 TOOLCHAIN = "onnx"
 
 

@@ -13,9 +13,10 @@ from edgepack.errors import ConversionError
 from edgepack.model import Conversion, ConversionRequest
 from edgepack_runtime.tensors import TensorSpec
 
-__all__ = ["FORMAT", "TOOLCHAIN", "Options", "convert"]
+__all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert"]
 
-FORMAT = "saved_model"
+FORMATS = ("saved_model",)
+ROAD = "tensorflow"
 TOOLCHAIN = "tensorflow"
 
 

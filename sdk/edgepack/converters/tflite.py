@@ -19,9 +19,10 @@ from edgepack_runtime.tensors import DTYPES, QuantizationParameters, TensorSpec
 if TYPE_CHECKING:
     from edgepack.flatbuffer import ModelView, Signature, TensorView
 
-__all__ = ["FORMAT", "TOOLCHAIN", "Options", "convert"]
+__all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert"]
 
-FORMAT = "tflite"
+FORMATS = ("tflite",)
+ROAD = "tflite"
 TOOLCHAIN = "host"
 
 
