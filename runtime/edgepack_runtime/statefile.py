@@ -15,15 +15,13 @@ folder; readers need none, as a copy is never seen half-written.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgepack_runtime._files import file_error, is_leftover, read_if_there, sync_folder, write_whole
+from edgepack_runtime._files import read_if_there, write_whole
+from edgepack_runtime._folders import leftovers_in, locked, make_folder, sync_names
 from edgepack_runtime.errors import FileError, StateError
 from edgepack_runtime.state import KEY_SIZE, MAX_STATE_BYTES, DeviceState, Floor
 
@@ -34,7 +32,6 @@ _KEY = "state.key"
 _MARKER = "provisioned"
 _MARKER_TEXT = b"This device has a state. If it cannot be read: edgepack-device state repair\n"
 _PATIENCE = 10.0
-_PAUSE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class StateFolder:
             StateError: there is a state already, or the rests of one.
             FileError: a folder or file cannot be written, or another process is at it.
         """
-        self._make_folder()
+        make_folder(self.path)
         with self._lock():
             self._tidy()
             if self._is_provisioned():
@@ -85,7 +82,7 @@ class StateFolder:
             StateError: the state is good.
             FileError: a folder or file cannot be written, or another process is at it.
         """
-        self._make_folder()
+        make_folder(self.path)
         with self._lock():
             self._tidy()
             # A copy that cannot be read is as lost as a damaged one: `_write` puts a new file in its place.
@@ -127,7 +124,7 @@ class StateFolder:
             raise self._broken()
         # A process that was killed may have renamed and not synced: whoever acts on what stands here must find it
         # again after a power cut.
-        self._sync()
+        sync_names(self.path)
         return state
 
     def _first(self, floors: Iterable[Floor]) -> DeviceState:
@@ -178,23 +175,6 @@ class StateFolder:
         if not self._is_provisioned():
             write_whole(self.path / _MARKER, _MARKER_TEXT, mode=0o600)
 
-    def _make_folder(self) -> None:
-        try:
-            missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-            for folder in reversed(missing):
-                folder.mkdir(mode=0o700)
-                sync_folder(folder.parent)
-        except FileExistsError:
-            raise FileError(f"{self.path} is no folder") from None
-        except OSError as error:
-            raise file_error("make", self.path, error) from None
-
-    def _sync(self) -> None:
-        try:
-            sync_folder(self.path)
-        except OSError as error:
-            raise file_error("sync", self.path, error) from None
-
     def _tidy_unless_busy(self) -> None:
         """Remove what a power cut left, unless another process is writing it now or this one may not."""
         with contextlib.suppress(OSError, FileError, StateError):
@@ -208,33 +188,13 @@ class StateFolder:
                 leftover.unlink()
 
     def _leftovers(self) -> list[Path]:
-        return [path for path in self.path.iterdir() if is_leftover(path.name)]
+        return leftovers_in(self.path)
 
     @contextlib.contextmanager
     def _lock(self, patience: float = _PATIENCE) -> Iterator[None]:
-        """Hold the folder's lock; the kernel gives it back when this process dies."""
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise self._missing() from None
-        except OSError as error:
-            raise file_error("open", self.path, error) from None
-        try:
-            self._wait_for(descriptor, time.monotonic() + patience)
-            yield
-        finally:
-            # The lock is gone whatever this says, and nothing was written through it.
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-
-    def _wait_for(self, descriptor: int, deadline: float) -> None:
-        while True:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise FileError(f"cannot lock {self.path}: another process is changing the state") from None
-            except OSError as error:
-                raise file_error("lock", self.path, error) from None
-            time.sleep(_PAUSE)
+                held.enter_context(locked(self.path, patience=patience, busy="changing the state"))
+            except FileNotFoundError:
+                raise self._missing() from None
+            yield

@@ -11,7 +11,7 @@ MAX_LINES = 400
 DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors"}),
     frozenset({"_fields", "_files", "compression", "container", "encryption"}),
-    frozenset({"bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
+    frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "state", "trust"}),
     frozenset(
         {

@@ -18,6 +18,7 @@ from campaign import Scenario
 import bundlekit
 import realbundle
 from edgepack_runtime import acceptance, statefile
+from edgepack_runtime._files import file_error, sync_folder
 from edgepack_runtime.acceptance import accept_bundle
 from edgepack_runtime.container import assemble_front
 from edgepack_runtime.device import Device
@@ -176,18 +177,18 @@ def _written_in_place(path: Path, data: bytes, *, mode: int = 0o644, whole: bool
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        statefile.sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
-        raise statefile.file_error("write", path, error) from None
+        raise file_error("write", path, error) from None
 
 
 def _written_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     _written_in_place(path.with_name(f".{path.name}.part"), data, mode=mode, whole=False)
     try:
         path.with_name(f".{path.name}.part").replace(path)
-        statefile.sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
-        raise statefile.file_error("write", path, error) from None
+        raise file_error("write", path, error) from None
 
 
 @contextlib.contextmanager

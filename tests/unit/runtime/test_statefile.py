@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import bundlekit
-from edgepack_runtime import statefile
+from edgepack_runtime import _folders, statefile
 from edgepack_runtime._files import read_if_there
 from edgepack_runtime.errors import FileError, RollbackError, StateError
 from edgepack_runtime.state import DeviceState, Floor, StoredTrust
@@ -218,7 +218,7 @@ def test_a_file_that_is_being_written_is_left_alone(folder):
 
 def test_a_process_does_not_wait_forever_for_another(folder, monkeypatch):
     clock = iter(range(0, 1000, 6))
-    monkeypatch.setattr(statefile.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(_folders.time, "monotonic", lambda: next(clock))
     descriptor = os.open(folder.path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(FileError, match="another process is changing the state"):
