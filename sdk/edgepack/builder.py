@@ -6,43 +6,29 @@ passed, and then all of them are written or none.
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import math
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.candidate import Bench, Candidate, Samples, apply_pass, examine
-from edgepack.dataset import bind_feeds, join_feeds
-from edgepack.errors import ConversionError, GateError, PassError, RecipeError
-from edgepack.evaluate import compare, doubt, predictions
+from edgepack.conversion import convert_source, host_place
+from edgepack.errors import GateError, PassError
+from edgepack.evaluate import doubt, predictions
 from edgepack.inputs import BuildInputs, check_output, read_inputs
-from edgepack.lab import LabRequest, run_in_lab
-from edgepack.model import Conversion, ConversionRequest, Refusal, StepRecord, TFLiteModel
+from edgepack.model import Refusal, TFLiteModel
 from edgepack.recipe import AUTO, Recipe
 from edgepack.release import Chosen, Work, pack_chosen
 from edgepack.reporter import Reporter
 from edgepack.schemes import scheme_of
-from edgepack.toolchain import HOST, engine_toolchain, ensure, locate
-from edgepack.worker import Workplace, run_task, scratch_folder
-from edgepack_runtime._fields import parse_json
+from edgepack.toolchain import engine_toolchain, ensure
+from edgepack.worker import Workplace
 from edgepack_runtime._files import write_all_whole
 from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.keyfiles import PassphraseSource
-from edgepack_runtime.manifest import AS_IS, Evidence, Manifest
+from edgepack_runtime.manifest import AS_IS, Manifest
 from edgepack_runtime.profile import SCHEMES, DeviceProfile
 from edgepack_runtime.protection import Protection, protection_of
-from edgepack_runtime.tensors import Array
 
-__all__ = ["PARITY_TOLERANCE", "BuildResult", "build"]
-
-# Largest difference between the converted float model and its source framework, as a share of the output's range.
-PARITY_TOLERANCE = 1e-4
-_REFERENCE_ENGINE = "ai-edge-litert"
-# What a recipe's max_difference may raise it to.
-_LARGEST_TOLERANCE = 0.01
+__all__ = ["BuildResult", "build"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,16 +99,20 @@ def build(
 
 def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Reporter) -> Work:
     """Return the converted model, proven equal to its source, and everything the candidates need."""
-    converter = importlib.import_module(f"edgepack.converters.{inputs.source.format}")
-    place = _place(converter.TOOLCHAIN, offline, reporter)
     bench = _bench(recipe, inputs.profiles, offline, reporter)
-    model, samples, notes = _convert(recipe, inputs, place, reporter)
-    with reporter.step("comparing the converted model with its source"):
-        parity = _check_parity(model, samples, _parity_tolerance(recipe), _host_place(reporter))
-    notes += _doubts(recipe, inputs, samples)
+    converted = convert_source(recipe, inputs, offline=offline, reporter=reporter)
+    notes = (*converted.notes, *_doubts(recipe, inputs, converted.samples))
     for note in notes:
         reporter.say(note)
-    return Work(recipe=recipe, inputs=inputs, model=model, samples=samples, bench=bench, parity=parity, notes=notes)
+    return Work(
+        recipe=recipe,
+        inputs=inputs,
+        model=converted.model,
+        samples=converted.samples,
+        bench=bench,
+        parity=converted.parity,
+        notes=notes,
+    )
 
 
 def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str, ...]:
@@ -134,102 +124,6 @@ def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str,
     if inputs.evaluation.digest == inputs.calibration.digest:
         doubts.append("calibration and evaluation data are one and the same file: the drop says little of other data")
     return tuple(text for text in doubts if text)
-
-
-def _convert(
-    recipe: Recipe, inputs: BuildInputs, place: Workplace, reporter: Reporter
-) -> tuple[TFLiteModel, Samples, tuple[str, ...]]:
-    """Return the float model, the samples with the source's own outputs, and the converter's notes."""
-    source = inputs.source
-    evaluation = inputs.evaluation
-    feeds = join_feeds(inputs.calibration.feeds, None if evaluation is None else evaluation.feeds)
-    start = time.monotonic()
-    with reporter.step(f"converting {source.path.name} ({source.format})"), scratch_folder() as scratch:
-        request = ConversionRequest(
-            source=source.path.resolve(), options=recipe.converter, feeds=feeds, scratch=scratch
-        )
-        conversion = run_task(f"edgepack.converters.{source.format}:convert", request, Conversion, place)
-    step = StepRecord(
-        use=f"convert {source.format}",
-        tool=conversion.tool,
-        options=recipe.converter,
-        input_digest=source.digest,
-        output_digest=hashlib.sha256(conversion.tflite).hexdigest(),
-        seconds=time.monotonic() - start,
-    )
-    model = TFLiteModel(data=conversion.tflite, inputs=conversion.inputs, outputs=conversion.outputs, history=(step,))
-    samples = Samples(
-        feeds=bind_feeds(feeds, conversion.inputs, "the data"),
-        reference=_reference(conversion),
-        calibration=inputs.calibration.count,
-        labels=None if evaluation is None else evaluation.labels,
-    )
-    return model, samples, conversion.notes
-
-
-def _reference(conversion: Conversion) -> dict[str, Array]:
-    """Return the source's outputs as [n, *output shape], the batch dimension of 1 put back."""
-    reference = {}
-    for spec in conversion.outputs:
-        array = conversion.reference.get(spec.name)
-        if array is None or array.size != len(array) * math.prod(spec.shape):
-            raise ConversionError(f"the converter gave no reference for output {spec}")
-        reference[spec.name] = array.reshape(len(array), *spec.shape)
-    return reference
-
-
-def _host_place(reporter: Reporter) -> Workplace:
-    return Workplace(python=Path(sys.executable), log=reporter.log, say=reporter.say)
-
-
-def _place(toolchain: str, offline: bool, reporter: Reporter) -> Workplace:
-    if toolchain == HOST:
-        return _host_place(reporter)
-    python = ensure(locate(toolchain), offline=offline, say=reporter.say)
-    return Workplace(python=python, log=reporter.log, say=reporter.say)
-
-
-def _parity_tolerance(recipe: Recipe) -> float:
-    """Return how far the conversion may be off: what the converter was told to accept, else `PARITY_TOLERANCE`."""
-    options = parse_json(recipe.converter.encode(), "converter options")
-    told = options.get("max_difference") if isinstance(options, dict) else None
-    tolerance = float(told) if isinstance(told, (int, float)) else PARITY_TOLERANCE
-    if not 0 <= tolerance <= _LARGEST_TOLERANCE:
-        raise RecipeError(
-            f"max_difference {tolerance:g} is not from 0 to {_LARGEST_TOLERANCE}: that is no conversion"
-        )
-    return tolerance
-
-
-def _check_parity(model: TFLiteModel, samples: Samples, tolerance: float, place: Workplace) -> tuple[Evidence, ...]:
-    """Return the evidence that the converted float model computes what its source does, an item an output.
-
-    Raises:
-        ConversionError: an output differs by more than `tolerance`.
-    """
-    request = LabRequest(model=model.data, engine=_REFERENCE_ENGINE, num_threads=2, feeds=samples.feeds)
-    result = run_in_lab(request, place)
-    evidence = []
-    for parity in compare(samples.reference, result.outputs):
-        if not parity.relative_error <= tolerance:
-            raise ConversionError(
-                f"the converted model is not the source: output {parity.output!r} differs by "
-                f"{parity.relative_error:.2%} of its range, at most {tolerance:.2%} is accepted",
-                hint="this is the conversion, not quantization; if that much is known to be harmless, "
-                "set max_difference in [converter] of edgepack.toml",
-            )
-        evidence.append(
-            Evidence(
-                check=f"conversion: {parity.output}",
-                holds=True,
-                verdict="measured",
-                found=f"largest difference {parity.relative_error:.2g} of the range, before quantization",
-                wanted=f"at most {tolerance:g}",
-                environment=f"{_REFERENCE_ENGINE} {result.engine_version} on {result.machine}",
-                value=parity.relative_error,
-            )
-        )
-    return tuple(evidence)
 
 
 def _bench(recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, reporter: Reporter) -> Bench:
@@ -266,7 +160,7 @@ def _choose(work: Work, reporter: Reporter) -> tuple[list[Chosen], tuple[Refusal
                 with reporter.step(f"making the {scheme} model for {engine}"):
                     try:
                         quantized[scheme, engine] = apply_pass(
-                            work.model, scheme, calibration, _host_place(reporter), engine
+                            work.model, scheme, calibration, host_place(reporter), engine
                         )
                     except PassError as error:
                         quantized[scheme, engine] = error

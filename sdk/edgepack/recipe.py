@@ -21,7 +21,17 @@ from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.profile import SCHEMES
 
-__all__ = ["AUTO", "FILE_NAME", "Gate", "Recipe", "expiry", "load_recipe", "parse_schemes", "product_name"]
+__all__ = [
+    "AUTO",
+    "FILE_NAME",
+    "Gate",
+    "Recipe",
+    "UserModule",
+    "expiry",
+    "load_recipe",
+    "parse_schemes",
+    "product_name",
+]
 
 FILE_NAME = "edgepack.toml"
 AUTO = "auto"
@@ -42,13 +52,23 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserModule:
+    """The user's own Python file, and the name in it of the class or function that builds the network."""
+
+    path: Path
+    entry: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """One build: a source model, its data, the profiles to build for, the gate, and the keys.
 
     `schemes` are quantization schemes to try in this order, the first good one is shipped; empty means the profile's
     preferred one, and ``("auto",)`` every one the profile supports. `converter` is JSON of the converter's options.
     `signing_key` is the path of a PEM file or a key URI. `expires` is a day or a number of days, for `expiry`.
-    `compress` makes bundles that only devices with zstandard open.
+    `compress` makes bundles that only devices with zstandard open. `via` are the roads the conversion may take
+    (`edgepack.roads`), empty means all. `trust_source` lets code in the source model run, `module` is the user's own
+    code; neither can stand in a file, which may come from a stranger.
 
     Raises:
         RecipeError: a name or figure is wrong; the message says which are possible.
@@ -66,6 +86,9 @@ class Recipe:
     gate: Gate = Gate()
     schemes: tuple[str, ...] = ()
     converter: str = "{}"
+    via: tuple[str, ...] = ()
+    trust_source: bool = False
+    module: UserModule | None = None
     security_version: int = 1
     expires: str = ""
     compress: bool = False
@@ -204,6 +227,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         security_version=build.take("security_version", int, 1),
         expires=_expires(build),
         compress=build.take("compress", bool, False),
+        via=build.take_strings("via", ()),
         converter=options,
         gate=Gate(
             metric=gate.take("metric", str, "accuracy"),

@@ -49,11 +49,13 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"converters._tensorflow", "fit", "passes._expand"}),
     frozenset({"candidate", "passes._quantizer"}),
+    frozenset({"parity", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.saved_model", "converters.tflite"}
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer"}
         | {"release", "validation"}
     ),
+    frozenset({"conversion"}),
     frozenset({"builder"}),
     frozenset({"cli.options", "cli.request", "cli.show"}),
     frozenset({"cli.request_trust", "cli.show_keys"}),

@@ -321,7 +321,7 @@ def test_the_golden_samples_documented_are_those_that_are_taken() -> None:
 
 
 def test_the_parity_documented_is_the_one_demanded() -> None:
-    from edgepack.builder import PARITY_TOLERANCE
+    from edgepack.parity import PARITY_TOLERANCE
 
     assert number(conversion("## Parity"), "More than # (") == PARITY_TOLERANCE
 

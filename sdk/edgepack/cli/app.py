@@ -71,7 +71,8 @@ def init(
 @app.command()
 def build(
     model: Annotated[
-        Path | None, typer.Argument(help="ONNX, Keras, SavedModel or TFLite. Without it: edgepack.toml here.")
+        Path | None,
+        typer.Argument(help="The source model: a file or a SavedModel folder. Without it: edgepack.toml here."),
     ] = None,
     profile: Annotated[list[str] | None, typer.Option(help="Device profile to build for; repeatable.")] = None,
     calibration: Annotated[
@@ -126,6 +127,27 @@ def build(
         typer.Option("--input", help="Shape of an input the source leaves open, e.g. audio:1,16000; repeatable."),
     ] = None,
     signature_key: Annotated[str | None, typer.Option(help="Which signature of a SavedModel to convert.")] = None,
+    via: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Road the conversion takes, e.g. onnx2tf, onnx-tf, litert-torch; repeatable. Default: each in turn "
+            "until one's result is equal to the source."
+        ),
+    ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:NAME",
+            help="For a PyTorch state dict: your own code that builds the network. It is run, in a child process.",
+        ),
+    ] = None,
+    trust_source: Annotated[
+        bool,
+        typer.Option(
+            "--trust-source",
+            help="Let code inside the model run (pickle, Keras Lambda), in a child process. It is recorded.",
+        ),
+    ] = False,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseDescriptor = None,
     offline: Offline = False,
@@ -138,7 +160,7 @@ def build(
     float source within --max-drop, and fits the profile. Exit code 1 and no file otherwise.
     """
     from edgepack.builder import build as run_build
-    from edgepack.cli.request import Overrides, recipe_from
+    from edgepack.cli.request import Overrides, module_from, recipe_from
     from edgepack.cli.show import ConsoleReporter, show_build
     from edgepack.passphrase import passphrase_from
 
@@ -163,6 +185,9 @@ def build(
             compress=compress,
             inputs=tuple(input_shape or ()),
             signature_key=signature_key,
+            via=tuple(via or ()),
+            trust_source=trust_source or None,
+            module=module_from(module),
         )
     )
     reporter = ConsoleReporter(verbose=verbose)

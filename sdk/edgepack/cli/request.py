@@ -11,7 +11,7 @@ from edgepack.errors import RecipeError
 from edgepack.keys import Identity, development_identity, identity_in, read_key
 from edgepack.passphrase import ask_terminal_twice, passphrase_from
 from edgepack.profiles import load_profile
-from edgepack.recipe import FILE_NAME, Gate, Recipe, load_recipe
+from edgepack.recipe import FILE_NAME, Gate, Recipe, UserModule, load_recipe
 from edgepack.recipients import read_recipient
 from edgepack_runtime._fields import canonical_json, parse_json
 from edgepack_runtime.device import load_trust
@@ -27,6 +27,7 @@ __all__ = [
     "device_key_from",
     "enrolled_from",
     "key_id_from",
+    "module_from",
     "new_passphrase",
     "recipe_from",
     "trust_from",
@@ -55,6 +56,9 @@ class Overrides:
     compress: bool | None
     inputs: tuple[str, ...]
     signature_key: str | None
+    via: tuple[str, ...]
+    trust_source: bool | None
+    module: UserModule | None
 
 
 def recipe_from(said: Overrides) -> Recipe:
@@ -96,6 +100,22 @@ def recipe_from(said: Overrides) -> Recipe:
     return dataclasses.replace(
         base, **changes, gate=_changed_gate(base.gate, {k: v for k, v in gate.items() if v is not None})
     )
+
+
+def module_from(text: str | None) -> UserModule | None:
+    """Return the file and the name in it from ``FILE.py:NAME``.
+
+    Raises:
+        RecipeError: it is written in another way, or there is no such file.
+    """
+    if text is None:
+        return None
+    name, _, entry = text.rpartition(":")
+    if not name or not entry.isidentifier():
+        raise RecipeError(f"--module {text!r}: expected FILE.py:NAME", hint="for example --module net.py:Net")
+    if not Path(name).is_file():
+        raise RecipeError(f"--module {text!r}: there is no file {name}")
+    return UserModule(path=Path(name), entry=entry)
 
 
 def _changed_gate(gate: Gate, changes: dict[str, object]) -> Gate:

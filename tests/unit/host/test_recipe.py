@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.cli.request import Overrides, device_key_from, recipe_from, trust_from
+from edgepack.cli.request import Overrides, device_key_from, module_from, recipe_from, trust_from
 from edgepack.errors import RecipeError
-from edgepack.recipe import Gate, Recipe, load_recipe, parse_schemes, product_name
+from edgepack.recipe import Gate, Recipe, UserModule, load_recipe, parse_schemes, product_name
 from edgepack_runtime.errors import FileError, FormatError, KeyFileError
 from edgepack_runtime.profile import SCHEMES
 from edgepack_runtime.table import Header, write_signed
@@ -273,13 +273,37 @@ def flat(found: Recipe) -> dict[str, object]:
         ("metric_output", "other", "gate.output"),
         ("inputs", ("a", "b"), "converter.inputs"),
         ("signature_key", "other", "converter.signature_key"),
+        ("via", ("onnx-tf",), "via"),
+        ("trust_source", True, "trust_source"),
+        ("module", UserModule(path=Path("net.py"), entry="Net"), "module"),
     ],
 )
 def test_an_option_wins_over_the_file_and_changes_nothing_else(write, monkeypatch, option, value, field):
     monkeypatch.chdir(write(FULL.replace("max_drop = 0", "max_drop = 0.25")).parent)
     plain, changed = (flat(recipe_from(request)) for request in (said(), said(**{option: value})))
-    assert changed == plain | {field: value}
+    wanted = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    assert changed == plain | {field: wanted}
     assert plain.get(field) != value
+
+
+def test_a_module_is_a_file_and_a_name_in_it(tmp_path):
+    file = tmp_path / "net:v2.py"
+    file.write_text("")
+    assert module_from(f"{file}:Net") == UserModule(path=file, entry="Net")
+
+
+@pytest.mark.parametrize("text", ["net.py", "net.py:", ":Net", "net.py:two words", "missing.py:Net"])
+def test_a_module_written_in_another_way_is_refused(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("")
+    with pytest.raises(RecipeError, match=r"--module .*: (expected FILE.py:NAME|there is no file missing.py)"):
+        module_from(text)
+
+
+@pytest.mark.parametrize("field", ["trust_source = true", 'module = "net.py:Net"'])
+def test_a_file_that_may_come_from_a_stranger_cannot_let_code_run(write, field):
+    with pytest.raises(RecipeError, match=r"edgepack.toml.build.*: unknown field"):
+        load_recipe(write(MINIMAL + field + "\n"))
 
 
 def test_every_option_is_tested_here():

@@ -1,0 +1,253 @@
+"""From the source model to a float TFLite model that is proven equal to it: the first route that gets there.
+
+A converter's own word about its success is worth nothing. Each route's result runs beside the source framework's
+outputs, and the first that agrees is taken; what the others said is kept, and signed with the notes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edgepack.candidate import Samples
+from edgepack.dataset import bind_feeds, join_feeds
+from edgepack.errors import ConversionError, ToolchainError, WorkerError
+from edgepack.inputs import BuildInputs
+from edgepack.model import Conversion, ConversionRequest, Export, SourceModel, StepRecord, TFLiteModel
+from edgepack.parity import parity_evidence, parity_tolerance
+from edgepack.recipe import Recipe
+from edgepack.reporter import Reporter
+from edgepack.roads import Road, Route, routes
+from edgepack.toolchain import HOST, ensure, locate
+from edgepack.worker import Workplace, run_task, scratch_folder
+from edgepack_runtime._fields import canonical_json, parse_json
+from edgepack_runtime.errors import EdgepackError, EngineError
+from edgepack_runtime.manifest import Evidence
+from edgepack_runtime.tensors import Array, TensorSpec
+
+__all__ = ["Converted", "convert_source", "host_place"]
+
+# The options that roads behind an exporter get; it has settled the others, such as shapes.
+_LEFT_BY_AN_EXPORT = frozenset({"max_difference"})
+_REFUSALS = (ConversionError, EngineError, ToolchainError, WorkerError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """The source as float TFLite, the samples with the source framework's outputs, and the proof that it is equal."""
+
+    model: TFLiteModel
+    samples: Samples
+    parity: tuple[Evidence, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trip:
+    """What is the same on every route; `exports` keeps what an exporter gave, or why it gave nothing."""
+
+    recipe: Recipe
+    inputs: BuildInputs
+    feeds: Mapping[str, Array]
+    scratch: Path
+    offline: bool
+    reporter: Reporter
+    exports: dict[str, Export | Exception] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stage:
+    """Where a road starts: a file, the samples under its inputs' names, the converter's options as JSON."""
+
+    source: SourceModel
+    feeds: Mapping[str, Array]
+    options: str
+
+
+def host_place(reporter: Reporter) -> Workplace:
+    """Return the host's own interpreter as a place for child processes."""
+    return Workplace(python=Path(sys.executable), log=reporter.log, say=reporter.say)
+
+
+def convert_source(recipe: Recipe, inputs: BuildInputs, *, offline: bool, reporter: Reporter) -> Converted:
+    """Return the model from the first route whose result is equal to the source.
+
+    Args:
+        recipe: says which roads are wanted, and the converter's options.
+        inputs: the source and the samples.
+        offline: refuse rather than install a missing toolchain.
+        reporter: told what goes on.
+
+    Raises:
+        ConversionError: no route leads to an equal model; the message tells what each one said.
+        RecipeError: an option or a road is unknown.
+        DatasetError: the samples do not fit the model.
+        EdgepackError: the only route there is failed otherwise.
+    """
+    evaluation = inputs.evaluation
+    said: list[tuple[Route, EdgepackError]] = []
+    with scratch_folder() as scratch:
+        trip = _Trip(
+            recipe=recipe,
+            inputs=inputs,
+            feeds=join_feeds(inputs.calibration.feeds, None if evaluation is None else evaluation.feeds),
+            scratch=scratch,
+            offline=offline,
+            reporter=reporter,
+        )
+        for route in routes(inputs.source.format, recipe.via):
+            try:
+                converted = _along(route, trip)
+            except _REFUSALS as error:
+                reporter.say(f"{route}: {error.message}")
+                said.append((route, error))
+            else:
+                return _with_history(converted, route, said)
+    if len(said) == 1:
+        raise said[0][1]
+    raise ConversionError(
+        f"no road leads from {inputs.source.path.name} ({inputs.source.format}) to an equal TFLite model: "
+        + "; ".join(f"{route}: {error.message}" for route, error in said),
+        hint=next((error.hint for _, error in said if error.hint), None),
+    )
+
+
+def _with_history(converted: Converted, route: Route, said: list[tuple[Route, EdgepackError]]) -> Converted:
+    """Return it with a note of the road that was taken, and of what the ones before it said."""
+    if not said:
+        return converted
+    told = (f"road taken: {route}", *(f"{other}: {error.message}" for other, error in said))
+    return replace(converted, notes=(*converted.notes, *told))
+
+
+def _along(route: Route, trip: _Trip) -> Converted:
+    stage = _Stage(source=trip.inputs.source, feeds=trip.feeds, options=trip.recipe.converter)
+    steps: list[StepRecord] = []
+    notes: tuple[str, ...] = ()
+    export: Export | None = None
+    for road in route.roads[:-1]:
+        start = time.monotonic()
+        export = _export(road, stage, trip)
+        steps.append(_step(road, stage, export.tool, export.model, time.monotonic() - start))
+        notes += export.notes
+        stage = _behind(road, export, stage, trip.scratch)
+    road = route.roads[-1]
+    start = time.monotonic()
+    conversion = _convert(road, stage, trip)
+    steps.append(_step(road, stage, conversion.tool, conversion.tflite, time.monotonic() - start))
+    if export is not None:
+        _same_interface(export, conversion)
+    model = TFLiteModel(
+        data=conversion.tflite, inputs=conversion.inputs, outputs=conversion.outputs, history=tuple(steps)
+    )
+    evaluation = trip.inputs.evaluation
+    samples = Samples(
+        feeds=bind_feeds(stage.feeds, conversion.inputs, "the data"),
+        reference=_shaped((export or conversion).reference, conversion.outputs),
+        calibration=trip.inputs.calibration.count,
+        labels=None if evaluation is None else evaluation.labels,
+    )
+    with trip.reporter.step("comparing the converted model with its source"):
+        tolerance = parity_tolerance(trip.recipe.converter)
+        parity = parity_evidence(model, samples, tolerance, host_place(trip.reporter))
+    return Converted(model=model, samples=samples, parity=parity, notes=(*notes, *conversion.notes))
+
+
+def _export(road: Road, stage: _Stage, trip: _Trip) -> Export:
+    """Return what an exporter gives; it is asked once, however many routes begin with it."""
+    if road.name not in trip.exports:
+        place = _place(road, trip)
+        request = _request(road, stage, trip)
+        try:
+            with trip.reporter.step(f"exporting {stage.source.path.name} ({stage.source.format}) by {road.name}"):
+                trip.exports[road.name] = run_task(f"{road.module}:export", request, Export, place)
+        except _REFUSALS as error:
+            trip.exports[road.name] = error
+    found = trip.exports[road.name]
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _convert(road: Road, stage: _Stage, trip: _Trip) -> Conversion:
+    place = _place(road, trip)
+    request = _request(road, stage, trip)
+    with trip.reporter.step(f"converting {stage.source.path.name} ({stage.source.format}) by {road.name}"):
+        return run_task(f"{road.module}:convert", request, Conversion, place)
+
+
+def _request(road: Road, stage: _Stage, trip: _Trip) -> ConversionRequest:
+    recipe = trip.recipe
+    folder = trip.scratch / f"{road.name}-{len(list(trip.scratch.iterdir()))}"
+    folder.mkdir()
+    return ConversionRequest(
+        source=stage.source.path.resolve(),
+        options=stage.options,
+        feeds=stage.feeds,
+        scratch=folder,
+        trusted=recipe.trust_source,
+        module=None if recipe.module is None else recipe.module.path.resolve(),
+        entry="" if recipe.module is None else recipe.module.entry,
+    )
+
+
+def _place(road: Road, trip: _Trip) -> Workplace:
+    if road.toolchain == HOST:
+        return host_place(trip.reporter)
+    python = ensure(locate(road.toolchain), offline=trip.offline, say=trip.reporter.say)
+    return Workplace(python=python, log=trip.reporter.log, say=trip.reporter.say)
+
+
+def _step(road: Road, stage: _Stage, tool: str, result: bytes, seconds: float) -> StepRecord:
+    return StepRecord(
+        use=f"convert {stage.source.format} by {road.name}",
+        tool=tool,
+        options=stage.options,
+        input_digest=stage.source.digest,
+        output_digest=hashlib.sha256(result).hexdigest(),
+        seconds=seconds,
+    )
+
+
+def _behind(road: Road, export: Export, stage: _Stage, scratch: Path) -> _Stage:
+    """Return where the next road starts: the exported file, its inputs' names, and no option that is settled."""
+    path = scratch / f"{road.name}.{road.then}"
+    path.write_bytes(export.model)
+    table = parse_json(stage.options.encode(), "converter options")
+    assert isinstance(table, dict)  # noqa: S101 - a recipe's converter options are a table
+    return _Stage(
+        source=SourceModel(path=path, format=road.then, digest=hashlib.sha256(export.model).hexdigest()),
+        feeds=bind_feeds(stage.feeds, export.inputs, "the data"),
+        options=canonical_json({k: v for k, v in table.items() if k in _LEFT_BY_AN_EXPORT}).decode(),
+    )
+
+
+def _same_interface(export: Export, conversion: Conversion) -> None:
+    """Refuse a conversion of the exported file whose inputs and outputs are not the source's.
+
+    Raises:
+        ConversionError: a name, dtype or shape is another one.
+    """
+    for what, ours, theirs in (
+        ("input", export.inputs, conversion.inputs),
+        ("output", export.outputs, conversion.outputs),
+    ):
+        found, wanted = ([f"{s.name} {s.dtype}{list(s.shape)}" for s in specs] for specs in (theirs, ours))
+        if found != wanted:
+            raise ConversionError(f"the {what}s became {', '.join(found)}, the source has {', '.join(wanted)}")
+
+
+def _shaped(reference: Mapping[str, Array], outputs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    """Return the source's outputs as [n, *output shape], the batch dimension of 1 put back."""
+    shaped = {}
+    for spec in outputs:
+        array = reference.get(spec.name)
+        if array is None or array.size != len(array) * math.prod(spec.shape):
+            raise ConversionError(f"the converter gave no reference for output {spec}")
+        shaped[spec.name] = array.reshape(len(array), *spec.shape)
+    return shaped
