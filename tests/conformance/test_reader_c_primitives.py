@@ -28,31 +28,44 @@ SIGNATURES = {
 }
 
 
+class View(ctypes.Structure):
+    """`bytes` of the reader: where they are, and how many."""
+
+    _fields_ = (("at", ctypes.c_char_p), ("size", ctypes.c_size_t))
+
+    @classmethod
+    def of(cls, data: bytes) -> View:
+        return cls(data, len(data))
+
+
 class Primitives:
-    """`crypto.c` as a shared library, and the two functions of libcrypto that read its keys."""
+    """What the reader does with keys, as a shared library."""
 
     def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(str(path))
-        for name in ("d2i_PUBKEY", "d2i_AutoPrivateKey"):
-            getattr(self._library, name).restype = ctypes.c_void_p
+        for name, result in {
+            "public_key": ctypes.c_void_p,
+            "private_key": ctypes.c_void_p,
+            "may_sign": ctypes.c_bool,
+            "is_signed": ctypes.c_bool,
+            "open_grant": ctypes.c_bool,
+        }.items():
+            getattr(self._library, name).restype = result
 
     def _key(self, reader: str, der: bytes) -> ctypes.c_void_p:
-        at = ctypes.c_char_p(der)
-        key = getattr(self._library, reader)(None, ctypes.byref(at), ctypes.c_long(len(der)))
+        key = getattr(self._library, reader)(View.of(der))
         assert key
         return ctypes.c_void_p(key)
 
     def is_signed(self, spki: bytes, value: bytes, message: bytes) -> bool:
-        key = self._key("d2i_PUBKEY", spki)
-        sizes = ctypes.c_size_t(len(value)), ctypes.c_size_t(len(message))
-        good = self._library.may_sign(key) and self._library.is_signed(key, value, sizes[0], message, sizes[1])
+        key = self._key("public_key", spki)
+        good = self._library.may_sign(key) and self._library.is_signed(key, View.of(value), View.of(message))
         self._library.EVP_PKEY_free(key)
         return bool(good)
 
     def open_grant(self, pkcs8: bytes, sealed: bytes, info: bytes) -> bytes | None:
-        key, out = self._key("d2i_AutoPrivateKey", pkcs8), ctypes.create_string_buffer(32)
-        sizes = ctypes.c_size_t(len(sealed)), ctypes.c_size_t(len(info))
-        good = self._library.open_grant(key, sealed, sizes[0], info, sizes[1], out)
+        key, out = self._key("private_key", pkcs8), ctypes.create_string_buffer(32)
+        good = self._library.open_grant(key, View.of(sealed), View.of(info), out)
         self._library.EVP_PKEY_free(key)
         return out.raw if good else None
 
@@ -66,7 +79,9 @@ def primitives(tmp_path_factory: pytest.TempPathFactory) -> Primitives:
         assert os.environ.get("CI") != "true", f"{missing or 'openssl/opensslv.h'} is missing"
         pytest.skip(f"{missing or 'openssl/opensslv.h'} is missing")
     out = tmp_path_factory.mktemp("reader-c") / "crypto.so"
-    command = [*compiler, "-std=c11", "-O1", "-shared", "-fPIC", str(FOLDER / "crypto.c"), "-lcrypto", "-o", str(out)]
+    sources = [str(FOLDER / f"{name}.c") for name in ("bytes", "container", "crypto", "grants", "hpke")]
+    options = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-O1", "-shared", "-fPIC"]
+    command = [*compiler, *options, *sources, "-lcrypto", "-o", str(out)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     return Primitives(out)

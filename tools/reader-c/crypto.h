@@ -1,37 +1,36 @@
-/* The primitives of docs/bundle-format.md over libcrypto. Every function returns 1 for yes, 0 for no. */
-#ifndef EDGEPACK_CRYPTO_H
-#define EDGEPACK_CRYPTO_H
+/* What libcrypto gives, in the form the format needs it. False is the answer of wrong input; see `must` for the rest. */
+#ifndef CRYPTO_H
+#define CRYPTO_H
 
 #include <openssl/evp.h>
-#include <stddef.h>
-#include <stdint.h>
 
-enum { DIGEST = 32, CONTENT_KEY = 32, NONCE = 12, TAG = 16, SALT = 24, COMMITMENT = 32, ENTRY_HEADER = SALT + COMMITMENT };
+#include "bytes.h"
 
-/* The id of a key: SHA-256 of its SubjectPublicKeyInfo. */
-int key_id(EVP_PKEY *key, uint8_t id[DIGEST]);
+enum { SHA256_SIZE = 32, GCM_KEY = 32, GCM_NONCE = 12, GCM_TAG = 16 };
 
-/* May this key sign bundles (Ed25519, P-256)? */
-int may_sign(EVP_PKEY *key);
+void sha256(bytes data, uint8_t digest[SHA256_SIZE]);
 
-/* Is `value` the key's signature over `message`? The algorithm is the key's. */
-int is_signed(EVP_PKEY *key, const uint8_t *value, size_t size, const uint8_t *message, size_t length);
+/* RFC 5869; `hash` is EVP_sha256() or EVP_sha512(), and `prk` of the extraction is as long as its digest. */
+void hkdf_extract(const EVP_MD *hash, bytes salt, bytes ikm, uint8_t *prk);
+void hkdf_expand(const EVP_MD *hash, bytes prk, bytes info, uint8_t *out, size_t size);
 
-/* The grant kind a device key demands, 0 if it cannot receive bundles. */
-int grant_kind(EVP_PKEY *device);
+/* AES-256-GCM without AAD: `sealed` is ciphertext and tag, `plain` as long as the ciphertext. */
+bool gcm_open(const uint8_t key[GCM_KEY], const uint8_t nonce[GCM_NONCE], bytes sealed, uint8_t *plain);
 
-/* Open a grant of that kind. `info` is HPKE's info, and OAEP's label. */
-int open_grant(EVP_PKEY *device, const uint8_t *sealed, size_t size, const uint8_t *info, size_t info_size,
-               uint8_t content_key[CONTENT_KEY]);
+/* Read a key: SubjectPublicKeyInfo, or PKCS#8, in DER. NULL if it is none, or is written in another way than the one
+ * that gives a key its id. */
+EVP_PKEY *public_key(bytes spki);
+EVP_PKEY *private_key(bytes pkcs8);
 
-/* An entry's derived secrets. */
-struct entry_keys {
-    uint8_t key[CONTENT_KEY], nonce[NONCE], commitment[COMMITMENT];
-};
-int derive_entry(const uint8_t content_key[CONTENT_KEY], const uint8_t salt[SALT], const uint8_t *context,
-                 size_t context_size, struct entry_keys *out);
+/* The SHA-256 of the key's SubjectPublicKeyInfo in DER. */
+void key_id_of(EVP_PKEY *key, uint8_t id[SHA256_SIZE]);
 
-/* Decrypt chunk `number`, `size` bytes with its tag, into size - TAG bytes. */
-int open_chunk(const struct entry_keys *keys, uint64_t number, const uint8_t *chunk, size_t size, uint8_t *plain);
+bool is_p256(EVP_PKEY *key);
+
+/* Ed25519, or P-256: the keys a publisher may have. */
+bool may_sign(EVP_PKEY *key);
+
+/* The two rows of the table in "Signatures". */
+bool is_signed(EVP_PKEY *key, bytes signature, bytes message);
 
 #endif
