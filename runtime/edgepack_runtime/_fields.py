@@ -138,12 +138,16 @@ def _check(value: object, path: str, depth: int) -> None:
         raise SchemaError(f"{path}: nested deeper than {_MAX_DEPTH}")
     if isinstance(value, dict):
         for key, item in value.items():
+            key.encode()
             _check(item, f"{path}.{key}", depth + 1)
     elif isinstance(value, list):
         for i, item in enumerate(value):
             _check(item, f"{path}[{i}]", depth + 1)
     elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _MAX_INTEGER:
         raise SchemaError(f"{path}: integer {value} does not fit 2^53")
+    elif isinstance(value, str):
+        # Half of a character, which "\ud800" spells, is no text: it could be neither printed nor written.
+        value.encode()
     elif isinstance(value, float) and not math.isfinite(value):
         # What 1e999 becomes in Python; it could not be written again.
         raise SchemaError(f"{path}: a number is too large")

@@ -23,12 +23,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from edgepack_runtime.container import Grant
+from edgepack_runtime.container import GRANT_SIZES, Grant
 from edgepack_runtime.encryption import CONTENT_KEY_SIZE
 from edgepack_runtime.errors import GrantError, KeyFileError
 from edgepack_runtime.signing import key_id
 
-__all__ = ["DeviceKey", "GrantKind", "RecipientKey", "grant_kind", "open_grant", "seal"]
+__all__ = ["DeviceKey", "GrantKind", "RecipientKey", "grant_for", "grant_kind", "open_grant", "seal"]
 
 DeviceKey = X25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey
 RecipientKey = X25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
@@ -82,6 +82,11 @@ def seal(public_key: RecipientKey, content_key: bytes | bytearray, signed: bytes
     return Grant(kind=kind, key_id=key_id(public_key), sealed=sealed)
 
 
+def grant_for(wanted: bytes, grants: Sequence[Grant]) -> Grant | None:
+    """Return the first grant for a key id; None if there is none, or only some of kinds that nobody knows yet."""
+    return next((grant for grant in grants if grant.key_id == wanted and grant.kind in GRANT_SIZES), None)
+
+
 def open_grant(private_key: DeviceKey, grants: Sequence[Grant], signed: bytes) -> bytearray:
     """Return the content key that one of `grants` holds for this device's key (step 12).
 
@@ -93,7 +98,7 @@ def open_grant(private_key: DeviceKey, grants: Sequence[Grant], signed: bytes) -
     """
     public_key = private_key.public_key()
     kind, wanted = grant_kind(public_key), key_id(public_key)
-    grant = next((g for g in grants if g.key_id == wanted), None)
+    grant = grant_for(wanted, grants)
     if grant is None:
         raise GrantError(
             f"the bundle has no grant for this device's key {wanted.hex()[:16]} ({len(grants)} grants for others)",

@@ -37,6 +37,10 @@ _LIBC = re.compile(r"(glibc|musl) [0-9]{1,4}\.[0-9]{1,4}")
 _PYTHON = re.compile(r"3\.[0-9]{1,3}")
 _SOURCE_KINDS = ("measured", "published", "assumed")
 _MAX_TEXT = 1000
+# What moves a terminal's cursor, or breaks or turns a line. A list of its own: what Python calls printable differs
+# from one version to the next, and other readers have to agree.
+_UNSHOWN = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_FEATURE = re.compile("[!-~]{1,64}")
 # The manifest is JSON, whose readers agree on integers below this only.
 _MAX_INTEGER = 2**53
 
@@ -180,7 +184,7 @@ def _positive(fields: Fields, name: str) -> int:
 def _text(fields: Fields, name: str, pattern: re.Pattern[str] | None = None, example: str = "") -> str:
     value = fields.take(name, str)
     # It is shown in terminals, where an escape sequence would be obeyed.
-    if not value or len(value) > _MAX_TEXT or not value.isprintable():
+    if not value or len(value) > _MAX_TEXT or _UNSHOWN.search(value):
         fields.refuse(name, f"expected 1 to {_MAX_TEXT} printable characters on one line")
     if pattern is not None and not pattern.fullmatch(value):
         fields.refuse(name, f"expected text such as {example!r}, got {value!r}")
@@ -208,7 +212,7 @@ def _hardware(fields: Fields) -> Hardware:
         ram_bytes=_positive(fields, "ram_bytes"),
     )
     for feature in hardware.cpu_features:
-        if not feature.isprintable() or not 0 < len(feature) <= 64 or " " in feature:
+        if not _FEATURE.fullmatch(feature):
             fields.refuse("cpu_features", f"{feature[:64]!r} is no flag as /proc/cpuinfo has them")
     fields.finish()
     return hardware

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.container import MAX_GRANTS_LENGTH, Container, Grant, parse_grants
 from edgepack_runtime.errors import FileError, FormatError
-from edgepack_runtime.grants import DeviceKey
+from edgepack_runtime.grants import DeviceKey, grant_for
 from edgepack_runtime.signing import key_id
 
 __all__ = ["SIDECAR_SUFFIX", "read_sidecar", "sidecar_grants", "sidecar_path"]
@@ -61,6 +61,6 @@ def sidecar_grants(
         return ()
     wanted = key_id(private_key.public_key())
     # What is in the bundle is enough: a stale or damaged file beside it must not stop a device that does not need it.
-    if any(grant.key_id == wanted for grant in container.grants):
+    if grant_for(wanted, container.grants) is not None:
         return ()
     return read_sidecar(path)

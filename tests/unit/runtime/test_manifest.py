@@ -161,6 +161,8 @@ def test_a_value_that_cannot_be_is_named(path, value, complaint):
         (b'{"a":' * 50_000, r"not valid JSON|nested"),
         (b'{"manifest":' + b"9" * 5000 + b"}", r"not valid JSON|does not fit"),
         (b'{"manifest":1e999}', r"manifest.manifest: a number is too large"),
+        (b'{"manifest":"\\ud800"}', r"not valid JSON \(.*surrogates not allowed"),
+        (b'{"\\udc00":1}', r"not valid JSON \(.*surrogates not allowed"),
     ],
 )
 def test_what_is_no_manifest_is_refused(data, complaint):

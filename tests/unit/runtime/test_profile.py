@@ -117,6 +117,9 @@ WRONG = {
     "an escape sequence": ("\x1b[31m", ("description",), "printable"),
     "no description": ("", ("description",), "printable"),
     "two lines": ("a\nb", ("hardware", "board"), "printable"),
+    "a control character of Latin-1": ("\x9b31m", ("description",), "printable"),
+    "a line separator": ("a\u2028b", ("description",), "printable"),
+    "text turned round": ("\u202egnp.exe", ("software", "os"), "printable"),
     "endless text": ("a" * 1001, ("hardware", "cpu"), "printable"),
     "an unknown architecture": ("riscv64", ("hardware", "arch"), "none of aarch64, armv7l, x86_64"),
     "no cores": (0, ("hardware", "cores"), "positive integer"),
@@ -125,6 +128,8 @@ WRONG = {
     "RAM beyond JSON": (2**53, ("hardware", "ram_bytes"), r"below 2\^53"),
     "RAM of 5000 digits": (10**5000, ("hardware", "ram_bytes"), r"below 2\^53"),
     "a flag with a space": (["fp asimd"], ("hardware", "cpu_features"), "no flag"),
+    "a flag beyond ASCII": (["fp\u00e9"], ("hardware", "cpu_features"), "no flag"),
+    "an endless flag": (["a" * 65], ("hardware", "cpu_features"), "no flag"),
     "an empty flag": ([""], ("hardware", "cpu_features"), "no flag"),
     "libc without a name": ("2.36", ("software", "libc"), "'glibc 2.36', got '2.36'"),
     "Python with a patch level": ("3.11.7", ("software", "python"), "'3.11', got '3.11.7'"),
@@ -142,6 +147,11 @@ WRONG = {
     "a source without text": ("", ("sources", "hardware.cores", "text"), "printable"),
     "a list for a table": ([], ("hardware",), "expected table, got list"),
 }
+
+
+@pytest.mark.parametrize("text", ["\u00a0", "\u00ad", "\ue000", "\U0003fffd", "Kamera für Öfen", "カメラ"], ids=ascii)
+def test_what_text_may_be_does_not_depend_on_a_version_of_unicode(text: str):
+    assert read(put(text, "description")).description == text
 
 
 @pytest.mark.parametrize("case", WRONG.values(), ids=WRONG.keys())

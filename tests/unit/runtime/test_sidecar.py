@@ -8,10 +8,11 @@ import pytest
 
 import bundlekit
 import realbundle
-from edgepack_runtime.container import Container, Preamble, assemble_front, pack_grants, parse_grants
+from edgepack_runtime.container import Container, Grant, Preamble, assemble_front, pack_grants, parse_grants
 from edgepack_runtime.errors import BundleError, GrantError
 from edgepack_runtime.grants import open_grant, seal
 from edgepack_runtime.session import open_bundle
+from edgepack_runtime.signing import key_id
 
 BUNDLE = realbundle.bundle()
 FRONT = Preamble.parse(BUNDLE[:32]).front_length
@@ -66,6 +67,16 @@ def test_a_grant_of_another_bundle_opens_nothing(path: Path) -> None:
     path.with_name("model.edgepack.grant").write_bytes(pack_grants([moved]))
     with pytest.raises(GrantError, match="does not open"):
         open_bundle(path, device=LATE_DEVICE)
+
+
+def test_a_grant_of_an_unknown_kind_in_the_bundle_does_not_keep_the_sidecar_from_being_read(tmp_path: Path) -> None:
+    payload, later = BUNDLE[FRONT:], Grant(kind=4, key_id=key_id(LATE.public_key()), sealed=b"of a later version")
+    front = assemble_front(CONTAINER.signed, CONTAINER.signatures, (later,), len(payload))
+    path = tmp_path / "model.edgepack"
+    path.write_bytes(front + payload)
+    path.with_name("model.edgepack.grant").write_bytes(sidecar())
+    with open_bundle(path, device=LATE_DEVICE) as session:
+        assert session.self_test().holds
 
 
 def test_every_flipped_bit_of_a_sidecar_is_refused() -> None:
