@@ -12,9 +12,10 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -30,25 +31,32 @@ __all__ = ["Call", "Limits", "Workplace", "run_task", "scratch_folder"]
 
 T = TypeVar("T")
 _TAIL_BYTES = 64 << 10
+_MAX_PRINTED = 256 << 20
+# The exit code `_child` keeps for that.
+_TOO_MANY_PROCESSES = 113
 _MAX_WORDS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a child may take: seconds of wall time and of CPU, bytes of anonymous memory and of one file."""
+    """What a child may take: seconds of wall time and of CPU, bytes of anonymous memory and of one file, processes.
+
+    CPU time and memory are each process's own; `processes` are those it starts beside itself.
+    """
 
     seconds: int = 1800
     cpu_seconds: int = 3600
     memory_bytes: int = 12 << 30
     file_bytes: int = 8 << 30
+    processes: int = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
     """Where a child runs: the toolchain's interpreter, its limits, and who hears of it.
 
-    `log` is called with at most the last 64 KiB of its standard error, `say` when it could not be cut off from the
-    network.
+    `log` is called with at most the last 64 KiB of its standard error, `say` with what could not be taken from it on
+    this machine, such as the network.
     """
 
     python: Path
@@ -88,7 +96,8 @@ def run_task(function: str, request: object, result_type: type[T], place: Workpl
 
     Args:
         function: ``module:function``; it takes one dataclass and returns one.
-        request: the dataclass it takes.
+        request: the dataclass it takes. Of the user's files the child may read those it names, and write to the
+            folder named `scratch`; a folder stands for everything in it.
         result_type: the dataclass it returns; the reply is checked against it field by field.
         place: where it runs, under which limits.
 
@@ -107,8 +116,8 @@ def run_task(function: str, request: object, result_type: type[T], place: Workpl
     _wire.write_message(frame, Message([_wire.encode(call).value, body.value], body.blobs))
     # The reply goes to a memory file, not a pipe: its size is limited as any file's is, it touches no disk, and a
     # grandchild that keeps it open holds nobody up.
-    with scratch_folder() as scratch, tempfile.TemporaryFile() as errors, _memory_file() as replies:
-        process = _start(place.python, scratch, errors, replies)
+    with scratch_folder() as scratch, _memory_file() as replies:
+        process, words = _start(_command(place, request), scratch, replies)
         try:
             process.communicate(frame.getvalue(), timeout=place.limits.seconds)
         except subprocess.TimeoutExpired:
@@ -117,15 +126,18 @@ def run_task(function: str, request: object, result_type: type[T], place: Workpl
             ) from None
         finally:
             _stop(process)
-        tail = _tail(errors)
+            tail = words.end()
+            if place.log is not None and tail:
+                place.log(tail)
         replies.seek(0)
         output = replies.read()
-    if place.log is not None and tail:
-        place.log(tail)
+    if words.too_many:
+        raise WorkerError(f"{_module(function)} printed more than {_MAX_PRINTED >> 20} MiB and was stopped")
     reply = _Reply(name=_module(function), code=process.returncode, output=output, tail=tail)
-    message, network = _answer(reply)
-    if network and place.say is not None:
-        place.say(f"converters and engines are not cut off from the network on this machine ({network})")
+    message, gaps = _answer(reply)
+    if place.say is not None:
+        for gap in gaps:
+            place.say(gap)
     try:
         return _wire.decode(result_type, message, f"{reply.name}: reply")
     except SchemaError as error:
@@ -136,13 +148,59 @@ def _memory_file() -> BinaryIO:
     return os.fdopen(os.memfd_create("edgepack-reply"), "rb")
 
 
-def _start(python: Path, scratch: Path, errors: BinaryIO, replies: BinaryIO) -> subprocess.Popen[bytes]:
+def _command(place: Workplace, request: object) -> list[str]:
     here = Path(__file__).resolve().parent
     roots = {"edgepack": here, "edgepack_runtime": Path(edgepack_runtime.__file__).resolve().parent}
-    command = [str(python), "-I", "-X", "faulthandler", str(here / "_child.py")]
+    # -B: compiled modules would be written beside the sources.
+    command = [str(place.python), "-I", "-B", "-X", "faulthandler", str(here / "_child.py")]
     command += [f"{name}={folder}" for name, folder in roots.items()]
+    command.append(f"processes:={place.limits.processes}")
+    return command + list(_reach(request))
+
+
+def _reach(value: object, name: str = "") -> Iterator[str]:
+    """Yield what the child is told of the user's files it may reach: those that are named in the request."""
+    if isinstance(value, Path):
+        yield f"{'write' if name == 'scratch' else 'read'}:={value}"
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from _reach(getattr(value, field.name), field.name)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _reach(item, name)
+
+
+class _Words:
+    """Reads what a child prints, keeps the end of it, and stops the child when it does not cease."""
+
+    def __init__(self, source: int, process: subprocess.Popen[bytes]) -> None:
+        self.too_many = False
+        self._tail = b""
+        self._source, self._process = source, process
+        self._thread = threading.Thread(target=self._read, name="edgepack-worker-words", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        read = 0
+        with os.fdopen(self._source, "rb", buffering=0) as source:
+            while data := source.read(_TAIL_BYTES):
+                self._tail = (self._tail + data)[-_TAIL_BYTES:]
+                read += len(data)
+                if read > _MAX_PRINTED and not self.too_many:
+                    self.too_many = True
+                    self._process.kill()
+
+    def end(self) -> str:
+        """Return the end of what was printed, once the child is gone."""
+        # A grandchild that got away may keep its end open; nobody waits for its words.
+        self._thread.join(timeout=1)
+        return self._tail.decode("utf-8", "replace").strip()
+
+
+def _start(command: list[str], scratch: Path, replies: BinaryIO) -> tuple[subprocess.Popen[bytes], _Words]:
+    source, errors = os.pipe()
     try:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=replies,
@@ -152,7 +210,11 @@ def _start(python: Path, scratch: Path, errors: BinaryIO, replies: BinaryIO) -> 
             start_new_session=True,
         )
     except OSError as error:
-        raise WorkerError(f"cannot start {python}: {error.strerror}") from None
+        os.close(source)
+        raise WorkerError(f"cannot start {command[0]}: {error.strerror}") from None
+    finally:
+        os.close(errors)
+    return process, _Words(source, process)
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -178,12 +240,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _tail(errors: BinaryIO) -> str:
-    size = errors.seek(0, os.SEEK_END)
-    errors.seek(max(0, size - _TAIL_BYTES))
-    return errors.read().decode("utf-8", "replace").strip()
-
-
 def _module(function: str) -> str:
     return function.partition(":")[0].removeprefix("edgepack.")
 
@@ -198,8 +254,8 @@ class _Reply:
     tail: str
 
 
-def _answer(reply: _Reply) -> tuple[Message, str]:
-    """Return the result as it came over the pipe, and why the child had a network ('' when it had none)."""
+def _answer(reply: _Reply) -> tuple[Message, tuple[str, ...]]:
+    """Return the result as it came over the pipe, and what could not be taken from the child on this machine."""
     last = next((line for line in reversed(reply.tail.splitlines()) if line.strip()), "")
     hint = f"its last words: {_one_line(last)[:300]}" if last else None
     if reply.code != 0:
@@ -213,10 +269,15 @@ def _answer(reply: _Reply) -> tuple[Message, str]:
             raise _rebuild(reply.name, _wire.decode(_Failure, Message(answer["error"], ()), f"{reply.name}: error"))
     except SchemaError as error:
         raise WorkerError(f"{reply.name} sent no valid reply: {error}", hint=hint) from None
-    return Message(answer["result"], message.blobs), _one_line(str(answer.get("network", "")))
+    gaps = answer.get("gaps")
+    return Message(answer["result"], message.blobs), tuple(
+        _one_line(str(gap)) for gap in (gaps if isinstance(gaps, list) else ())
+    )
 
 
 def _end(code: int) -> str:
+    if code == _TOO_MANY_PROCESSES:
+        return "started more processes than allowed and was stopped"
     if code == -signal.SIGXCPU:
         return "used up its CPU time and was stopped"
     if code == -signal.SIGXFSZ:

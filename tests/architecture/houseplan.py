@@ -35,13 +35,13 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
 )
 # The host stands on the whole device package.
 HOST_TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
+    frozenset({"", "_confine", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
     | {"recipients"}
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"signers.pkcs11", "worker"},
-    frozenset({"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project"}),
+    frozenset({"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "userland"}),
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"}),
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}

@@ -20,7 +20,7 @@ import tomllib
 import typer.main
 
 from doctext import fences, number, prose, rows, section, text_of
-from edgepack import converters
+from edgepack import converters, worker
 from edgepack.cli.app import app
 from edgepack.errors import RecipeError
 from edgepack.recipe import Gate, load_recipe
@@ -376,5 +376,7 @@ def test_the_limits_documented_are_those_of_the_child_process() -> None:
         cpu_seconds=int(number(text, "| CPU time | # s")),
         memory_bytes=int(number(text, "| memory | # GiB")) << 30,
         file_bytes=int(number(text, "| one file | # GiB")) << 30,
+        processes=int(number(text, "| processes of its own | # |")),
     )
     assert told == Limits()
+    assert int(number(text, "| what it prints | # MiB")) << 20 == worker._MAX_PRINTED

@@ -22,11 +22,13 @@ from edgepack_runtime.tensors import Array
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What a task is asked: words, a number, arrays."""
+    """What a task is asked: words, a number, arrays, and the files it is told of."""
 
     text: str = ""
     number: int = 0
     arrays: Mapping[str, Array]
+    source: Path | None = None
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +101,40 @@ def leave(ask: Ask) -> Tell:
     os._exit(ask.number)
 
 
+def _start_a_sleeper(word: str, **options: bool) -> None:
+    """Start a process that sleeps for good and has `word` on its command line."""
+    subprocess.Popen(["/bin/sh", "-c", f"sleep 600; : {word}"], **options)
+    print("sleeping:", word, file=sys.stderr, flush=True)
+
+
 def hang_with_a_child(ask: Ask) -> Tell:
-    """Write the id of a child's child to the file named, and wait for good."""
-    sleeper = subprocess.Popen(["/bin/sleep", "600"])
-    Path(ask.text).write_text(str(sleeper.pid))
+    _start_a_sleeper(ask.text)
     time.sleep(600)
     raise AssertionError("waited")
+
+
+def leave_a_grandchild(ask: Ask) -> Tell:
+    """Leave a process behind that is in no group and no session of ours, and has no parent any more."""
+    if os.fork() == 0:
+        os.setsid()
+        _start_a_sleeper(ask.text, start_new_session=True)
+        os._exit(0)
+    os.wait()
+    return Tell(text="gone", arrays={})
+
+
+def multiply(ask: Ask) -> Tell:
+    for _ in range(ask.number):
+        if os.fork() == 0:
+            time.sleep(600)
+            os._exit(0)
+    time.sleep(2)
+    return Tell(text="many", arrays={})
+
+
+def babble(ask: Ask) -> Tell:
+    while True:
+        os.write(2, b"and so on\n" * 1000)
 
 
 def eat_memory(ask: Ask) -> Tell:
@@ -129,6 +159,52 @@ def connect(ask: Ask) -> Tell:
     return Tell(text="connected", arrays={})
 
 
+def try_to(ask: Ask) -> Tell:
+    """Read the file `text`, or write it if `number` is 1; tell the content or the error."""
+    try:
+        if ask.number:
+            Path(ask.text).write_text("written")
+        return Tell(text=Path(ask.text).read_text(errors="replace"), arrays={})
+    except OSError as error:
+        return Tell(text=str(error.strerror), arrays={})
+
+
+def open_sockets(ask: Ask) -> Tell:
+    """Open a socket of every family there is; tell what happened, each outcome once."""
+    outcomes = set()
+    for family in socket.AddressFamily:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW):
+            try:
+                socket.socket(family, kind).close()
+                outcomes.add(f"opened {family.name}")
+            except OSError as error:
+                outcomes.add(str(error.strerror))
+    return Tell(text=", ".join(sorted(outcomes)), arrays={})
+
+
+def signal_a_process(ask: Ask) -> Tell:
+    try:
+        os.kill(ask.number, signal.SIGCONT)
+    except OSError as error:
+        return Tell(text=str(error.strerror), arrays={})
+    return Tell(text="reached", arrays={})
+
+
+def _leads_a_session() -> bool:
+    """Return whether the session is this process's own, or that of the process which watches over it."""
+    me, _, _, parent, _, session = Path("/proc/self/stat").read_text().split()[:6]
+    return session in (me, parent)
+
+
+def _interfaces() -> list[str]:
+    return [line.partition(":")[0].strip() for line in Path("/proc/self/net/dev").read_text().splitlines()[2:]]
+
+
+def _rights() -> str:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("CapEff"))
+
+
 def look_around(ask: Ask) -> Tell:
     facts = {
         "cwd": str(Path.cwd()),
@@ -136,7 +212,9 @@ def look_around(ask: Ask) -> Tell:
         "home": str(Path.home()),
         "temporary": tempfile.gettempdir(),
         "core": str(resource.getrlimit(resource.RLIMIT_CORE)[0]),
-        "session": str(os.getsid(0) == os.getpid()),
+        "session": str(_leads_a_session()),
+        "interfaces": ",".join(_interfaces()),
+        "rights": _rights(),
         "stdin": str(len(sys.stdin.buffer.read())),
     }
     Path("left behind").write_text("x")

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
-import socket
 import stat
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgepack import _wire, worker
+from edgepack import _wire
 from edgepack._wire import Message
 from edgepack.errors import PassError, WorkerError
 from edgepack.worker import Limits, Workplace, run_task, scratch_folder
@@ -126,25 +122,6 @@ def test_an_unknown_function_is_a_failure(place):
         ask("nothing", place)
 
 
-def _is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def test_a_child_that_hangs_is_stopped_with_everything_it_started(place, tmp_path):
-    note = tmp_path / "pid"
-    limits = replace(place.limits, seconds=2)
-    with pytest.raises(WorkerError, match=r"did not finish within 2 s and was stopped"):
-        ask("hang_with_a_child", replace(place, limits=limits), text=str(note))
-    deadline = time.monotonic() + 5
-    while _is_running(int(note.read_text())) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not _is_running(int(note.read_text()))
-
-
 def test_more_memory_than_allowed_is_told_as_such(place):
     limits = replace(place.limits, memory_bytes=1 << 30)
     with pytest.raises(WorkerError, match=r"^workerkit.tasks ran into its memory limit$"):
@@ -165,49 +142,6 @@ def test_a_larger_file_than_allowed_cannot_be_written(place):
     limits = replace(place.limits, file_bytes=1000)
     with pytest.raises(WorkerError, match=r"File too large"):
         ask("write_much", replace(place, limits=limits), number=2000)
-
-
-def _may_unshare() -> bool:
-    child = os.fork()
-    if child == 0:
-        import ctypes
-
-        libc = ctypes.CDLL(None)
-        os._exit(0 if libc.unshare(0x40000000) == 0 or libc.unshare(0x50000000) == 0 else 1)
-    return os.waitpid(child, 0)[1] == 0
-
-
-def _may_become_nobody() -> bool:
-    """Return whether another user can run our interpreter and read what a child reads."""
-    if os.geteuid() != 0 or shutil.which("setpriv") is None:
-        return False
-    files = [worker.__file__, str(TESTS / "workerkit" / "tasks.py")]
-    code = f"import numpy\nfor name in {files!r}: open(name).close()"
-    command = ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-c", code]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
-
-
-@pytest.fixture
-def listener():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
-def test_a_child_has_no_network(place, listener):
-    if not _may_unshare():
-        pytest.skip("this machine lets nobody leave the network")
-    assert ask("connect", place, number=listener).text == "Network is unreachable"
-
-
-def test_a_child_of_an_ordinary_user_has_no_network(tmp_path, listener):
-    if not (_may_become_nobody() and _may_unshare()):
-        pytest.skip("needs root to become somebody else, and a kernel that lets users leave the network")
-    nobody = _interpreter(
-        tmp_path,
-        f'chmod 777 .\nexec setpriv --reuid 65534 --clear-groups "{sys.executable}" "$@" '
-        f'"workerkit={TESTS / "workerkit"}"',
-    )
-    assert ask("connect", Workplace(python=nobody), number=listener).text == "Network is unreachable"
 
 
 def test_the_environment_of_the_caller_is_not_handed_on(surroundings):
