@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgepack_runtime import __version__
 from edgepack_runtime._files import drop_standard_output
 from edgepack_runtime.cli_state import add_state_commands
+from edgepack_runtime.cli_store import add_store_commands
 from edgepack_runtime.errors import EdgepackError, FileError, InputError, SchemaError
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     enroll.set_defaults(run=_enroll)
 
     add_state_commands(commands)
+    add_store_commands(commands)
     return parser
 
 

@@ -14,6 +14,7 @@ from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.keyfiles import load_device_key, load_verifying_key, passphrase_in, read_key_file
 from edgepack_runtime.plaintext import forbid_core_dumps
 from edgepack_runtime.statefile import StateFolder
+from edgepack_runtime.storefile import StoreFolder
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.trust_file import read_trust
 from edgepack_runtime.trust_update import MAX_TRUST_BYTES, TrustState
@@ -39,6 +40,7 @@ class Device:
         accepted: the security version floor by product name.
         engine_policy: one of `ENGINE_POLICIES`.
         state: where it keeps the floors that bundles have raised; the higher of both counts.
+        store: where bundles are installed; that needs a state, too.
 
     Raises:
         SchemaError: `engine_policy` is none of them, `num_threads` is below 1, or there is a state and no profile.
@@ -51,6 +53,7 @@ class Device:
     accepted: Mapping[str, int] = field(default_factory=dict)
     engine_policy: str = "exact"
     state: StateFolder | None = None
+    store: StoreFolder | None = None
     trust_state: TrustState | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +70,8 @@ class Device:
 
         ``{"profile": "raspberry-pi-4", "trust": "trust.json", "key": "device.key.pem"}``; optional are
         ``num_threads``, ``engine_policy``, ``accepted`` (a table of security versions by product), ``state`` (a
-        folder, read each time a bundle is opened) and ``passphrase_file``, whose first line opens an encrypted key.
+        folder, read each time a bundle is opened), ``store`` (a folder for installed bundles) and
+        ``passphrase_file``, whose first line opens an encrypted key.
         With a key this process dumps no core from here on (`edgepack_runtime.plaintext.forbid_core_dumps`).
 
         Raises:
@@ -85,7 +89,8 @@ class Device:
         if secret is not None and not _is_encrypted(path.parent, key):
             fields.refuse("passphrase_file", "the key is not encrypted, or there is none")
         passphrase = None if secret is None else passphrase_in(path.parent / secret)
-        accepted, state = fields.take_table("accepted", {}), fields.take("state", str, None)
+        accepted = fields.take_table("accepted", {})
+        state, store = fields.take("state", str, None), fields.take("store", str, None)
         trust_path = path.parent / fields.take("trust", str)
         trust = load_trust(trust_path)
         device = cls(
@@ -96,6 +101,7 @@ class Device:
             accepted={name: accepted.take(name, int) for name in accepted.names()},
             engine_policy=fields.take_choice("engine_policy", ENGINE_POLICIES, "exact"),
             state=None if state is None else StateFolder(path.parent / state),
+            store=None if store is None else StoreFolder(path.parent / store),
             trust_state=read_trust(trust_path) if _is_document(trust_path) else None,
         )
         fields.finish()

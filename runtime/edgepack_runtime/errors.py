@@ -19,6 +19,7 @@
     ├── KeyFileError                    a key cannot be read or is of the wrong kind
     ├── FileError                       a file cannot be read or written
     ├── StateError                      what this device remembers is missing, damaged or would be forgotten
+    ├── StoreError                      nothing in the store can be activated, opened or gone back to
     ├── EngineError                     the engine is missing, of another version, or failed
     └── InputError                      `run` was given wrong names, shapes or dtypes
 
@@ -48,6 +49,7 @@ __all__ = [
     "SelfTestError",
     "SignatureError",
     "StateError",
+    "StoreError",
 ]
 
 
@@ -122,6 +124,10 @@ class FileError(EdgepackError):
 
 class StateError(EdgepackError):
     """The device's state is missing, damaged, or would forget what was accepted; nothing is run without it."""
+
+
+class StoreError(EdgepackError):
+    """What is installed does not allow what was asked for, or the store's list of it is damaged."""
 
 
 class EngineError(EdgepackError):

@@ -25,7 +25,15 @@ from edgepack_runtime.tensors import Array, TensorSpec
 from edgepack_runtime.trust_file import trust_in_force
 from edgepack_runtime.verify import Policy, UnlockedBundle, VerifiedBundle, verify
 
-__all__ = ["Session", "check_consistent", "decrypt_model", "open_bundle", "verify_bundle"]
+__all__ = [
+    "Session",
+    "check_consistent",
+    "check_engine",
+    "decrypt_model",
+    "open_bundle",
+    "verify_bundle",
+    "verify_file",
+]
 
 
 class Session:
@@ -47,6 +55,9 @@ class Session:
         self._golden = golden
         self._engine = engine
         self._load_engine = load_engine
+        # Set by the store: see `edgepack_runtime.activation`.
+        self.notice: str | None = None
+        self.on_healthy: Callable[[], None] | None = None
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -115,6 +126,20 @@ class Session:
             )
         return replay
 
+    def report_healthy(self) -> None:
+        """Say that this model does its work here, as often as you like: that ends the trial of a bundle in the store.
+
+        From then on nothing falls back behind it, and older security versions are refused. A bundle that is not on
+        trial, and one that was opened by its path, stays as it is.
+
+        Raises:
+            StoreError: the store is damaged.
+            StateError: there is no good state.
+            FileError: the report cannot be written down; the trial goes on.
+        """
+        if self.on_healthy is not None:
+            self.on_healthy()
+
     def close(self) -> None:
         """Free the engine and the model, and close the file; closing twice is allowed."""
         self._engine.close()
@@ -156,10 +181,10 @@ def open_bundle(
     """
     with ExitStack() as opened:
         file = opened.enter_context(BundleFile(Path(path)))
-        bundle = _verify(file, device, clock)
+        bundle = verify_file(file, device, clock)
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
-        exact = _check_engine(bundle, device)
+        exact = check_engine(bundle, device)
         sidecar: tuple[Grant, ...] = ()
         if bundle.header.suite is not PayloadSuite.PLAIN:
             forbid_core_dumps()
@@ -206,7 +231,7 @@ def verify_bundle(path: str | Path, *, device: Device, payload: bool = False) ->
         StateError: the device has a state folder, and no good state in it.
     """
     with BundleFile(Path(path)) as file:
-        bundle = _verify(file, device, None)
+        bundle = verify_file(file, device, None)
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
         for entry in bundle.entries if payload else ():
@@ -224,7 +249,19 @@ def _check_stored(file: BundleFile, bundle: VerifiedBundle, entry: Entry) -> Non
     )
 
 
-def _verify(file: BundleFile, device: Device, clock: int | None) -> VerifiedBundle:
+def verify_file(file: BundleFile, device: Device, clock: int | None) -> VerifiedBundle:
+    """Return an open bundle file as one that this device may open; its payload is not looked at.
+
+    Args:
+        file: the bundle.
+        device: whom it trusts, and what it has accepted.
+        clock: as for `open_bundle`.
+
+    Raises:
+        BundleError: as `verify`.
+        StateError: the device has a state folder, and no good state in it.
+        FileError: the state cannot be read.
+    """
     accepted, now, trust = dict(device.accepted), clock, device.trust
     if device.state is not None and device.profile is not None:
         state = device.state.read()
@@ -250,8 +287,13 @@ def check_consistent(bundle: VerifiedBundle, manifest: Manifest) -> None:
         raise FormatError("the manifest disagrees with the signed table about product, profile or engine")
 
 
-def _check_engine(bundle: VerifiedBundle, device: Device) -> bool:
-    """Return whether the engine here is the one the bundle was proven under; refuse where that matters."""
+def check_engine(bundle: VerifiedBundle, device: Device) -> bool:
+    """Return whether the engine here is the one the bundle was proven under; refuse where that matters.
+
+    Raises:
+        EngineError: it is not installed.
+        IncompatibleError: it is of another version, and this device takes no other.
+    """
     wanted, version = bundle.header.engine, bundle.header.engine_version
     here = dict(installed())
     if wanted not in here:

@@ -12,7 +12,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors"}),
     frozenset({"_fields", "_files", "compression", "container", "encryption"}),
     frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
-    frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "state", "trust"}),
+    frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "slots", "state", "trust"}),
     frozenset(
         {
             "engines.ai_edge_litert",
@@ -22,15 +22,17 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
             "protection",
             "sidecar",
             "statefile",
+            "store",
             "trust_update",
         }
         | {"verify"}
     ),
-    frozenset({"trust_file"}),
+    frozenset({"slotcopy", "storefile", "trust_file"}),
     frozenset({"device", "enrolment", "selftest"}),
     frozenset({"session"}),
-    frozenset({"acceptance"}),
-    frozenset({"cli_state"}),
+    frozenset({"acceptance", "activation"}),
+    frozenset({"installation"}),
+    frozenset({"cli_state", "cli_store"}),
     frozenset({"cli"}),
 )
 # The host stands on the whole device package.
@@ -93,7 +95,7 @@ CORE = tuple(
     f"{DEVICE}.{name}"
     for name in (
         "_fields", "compression", "container", "encryption", "golden", "grants", "manifest", "profile", "signing",
-        "state", "table", "tensors", "trust", "trust_update", "verify",
+        "slots", "state", "store", "table", "tensors", "trust", "trust_update", "verify",
     )
 )  # fmt: skip
 IMPURE_MODULES = {
