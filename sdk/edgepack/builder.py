@@ -20,6 +20,7 @@ from edgepack.release import Chosen, Work, pack_chosen
 from edgepack.reporter import Reporter
 from edgepack.schemes import scheme_of
 from edgepack.toolchain import engine_toolchain, ensure
+from edgepack.userland import Userland, ensure_userland, is_native, userland
 from edgepack.worker import Workplace
 from edgepack_runtime._files import write_all_whole
 from edgepack_runtime.encryption import PayloadSuite
@@ -80,7 +81,9 @@ def build(
             refusals=refusals,
             hint=_way_out(work),
         )
-    with reporter.step("packing and signing"):
+    with reporter.step(
+        "proving on the emulated boards, packing and signing" if work.boards else "packing and signing"
+    ):
         packed = [pack_chosen(item, work) for item in chosen]
         write_all_whole({recipe.output / item.name: item.data for item in packed})
     return tuple(
@@ -100,6 +103,7 @@ def build(
 def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Reporter) -> Work:
     """Return the converted model, proven equal to its source, and everything the candidates need."""
     bench = _bench(recipe, inputs.profiles, offline, reporter)
+    boards = _boards(recipe, inputs.profiles, offline, reporter)
     converted = convert_source(recipe, inputs, offline=offline, reporter=reporter)
     notes = (*converted.notes, *_doubts(recipe, inputs, converted.samples))
     for note in notes:
@@ -112,6 +116,7 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
         bench=bench,
         parity=converted.parity,
         notes=notes,
+        boards=boards,
     )
 
 
@@ -133,6 +138,20 @@ def _bench(recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, r
         python = ensure(engine_toolchain(name, version), offline=offline, say=reporter.say)
         engines[f"{name}=={version}"] = Workplace(python=python, log=reporter.log, say=reporter.say)
     return Bench(engines=engines, gate=recipe.gate)
+
+
+def _boards(
+    recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, reporter: Reporter
+) -> dict[str, Userland]:
+    """Return the emulated userlands to prove bundles in, by profile; this machine's own architecture needs none."""
+    boards = {}
+    for profile in profiles if recipe.emulate else ():
+        if is_native(profile.hardware.arch):
+            reporter.say(f"{profile.name} is {profile.hardware.arch} as this machine is: nothing is emulated for it")
+            continue
+        boards[profile.name] = userland(profile.hardware.arch, profile.engine.name, profile.engine.version)
+        ensure_userland(boards[profile.name], offline=offline, say=reporter.say)
+    return boards
 
 
 def _schemes(recipe: Recipe, profile: DeviceProfile, source: str) -> tuple[str, ...]:

@@ -66,9 +66,10 @@ class Recipe:
     `schemes` are quantization schemes to try in this order, the first good one is shipped; empty means the profile's
     preferred one, and ``("auto",)`` every one the profile supports. `converter` is JSON of the converter's options.
     `signing_key` is the path of a PEM file or a key URI. `expires` is a day or a number of days, for `expiry`.
-    `compress` makes bundles that only devices with zstandard open. `via` are the roads the conversion may take
-    (`edgepack.roads`), empty means all. `trust_source` lets code in the source model run, `module` is the user's own
-    code; neither can stand in a file, which may come from a stranger.
+    `compress` makes bundles that only devices with zstandard open; `emulate` has each of them run on its emulated
+    board first. `via` are the roads the conversion may take (`edgepack.roads`), empty means all. `trust_source` lets
+    code in the source model run, `module` is the user's own code; neither can stand in a file, which may come from a
+    stranger.
 
     Raises:
         RecipeError: a name or figure is wrong; the message says which are possible.
@@ -92,6 +93,7 @@ class Recipe:
     security_version: int = 1
     expires: str = ""
     compress: bool = False
+    emulate: bool = False
     signing_key: str | None = None
     recipients: tuple[Path, ...] = ()
 
@@ -227,6 +229,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         security_version=build.take("security_version", int, 1),
         expires=_expires(build),
         compress=build.take("compress", bool, False),
+        emulate=build.take("emulate", bool, False),
         via=build.take_strings("via", ()),
         converter=options,
         gate=Gate(

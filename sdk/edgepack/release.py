@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,8 +14,10 @@ from edgepack.inputs import BuildInputs
 from edgepack.lab import LabResult
 from edgepack.model import Refusal, TFLiteModel
 from edgepack.pack import GOLDEN_ENTRY, MODEL_ENTRY, Contents, pack
+from edgepack.proof import prove_on_board
 from edgepack.recipe import Recipe
 from edgepack.schemes import is_stateful
+from edgepack.userland import Userland
 from edgepack_runtime.golden import GoldenSample, compare_golden, pack_golden
 from edgepack_runtime.manifest import Evidence, Golden, Manifest, ModelDescription, Provenance, Step
 from edgepack_runtime.profile import DeviceProfile
@@ -39,7 +41,8 @@ _GOLDEN_TOLERANCE: Mapping[str, float] = {
 class Work:
     """What all profiles of one build share: the recipe, what it named, the samples, the engines, the notes.
 
-    `parity` is how close the converted float model is to its source.
+    `parity` is how close the converted float model is to its source; `boards` are the emulated userlands, by
+    profile, that bundles have to run in before they are signed.
     """
 
     recipe: Recipe
@@ -49,6 +52,7 @@ class Work:
     bench: Bench
     parity: tuple[Evidence, ...]
     notes: tuple[str, ...]
+    boards: Mapping[str, Userland]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +134,35 @@ def _replay(
     )
 
 
+def _proven(
+    item: Chosen, contents: Contents, manifest: Manifest, golden: tuple[GoldenSample, ...], where: Userland
+) -> Manifest:
+    """Return the manifest with the evidence of a run on the emulated board.
+
+    Raises:
+        GateError: the outputs there are others, or it does not run there.
+    """
+    evidence = prove_on_board(contents, manifest, golden, where, None)
+    if not evidence.holds:
+        refusal = Refusal(
+            profile=item.profile.name,
+            scheme=item.candidate.scheme,
+            check=evidence.check,
+            found=f"{evidence.found} ({evidence.environment})",
+            wanted=evidence.wanted,
+            remedy="another precision; this model runs otherwise on that processor",
+        )
+        raise GateError(
+            f"no bundle was written: {item.profile.name} would compute something else", refusals=(refusal,)
+        )
+    return replace(manifest, evidence=(*manifest.evidence, evidence))
+
+
 def pack_chosen(item: Chosen, work: Work) -> Packed:
     """Return the bundle of an accepted candidate, signed.
 
     Raises:
-        GateError: its engine does not give the same outputs twice.
+        GateError: its engine does not give the same outputs twice, or gives others on the emulated board.
         EngineError: the engine failed the second time.
         WorkerError: it crashed or hung.
     """
@@ -163,6 +191,8 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
         evidence=(*work.parity, *candidate.evidence, evidence),
     )
     contents = Contents(model=model.data, golden=pack_golden(golden, model.inputs, model.outputs))
+    if item.profile.name in work.boards:
+        manifest = _proven(item, contents, manifest, golden, work.boards[item.profile.name])
     name = f"{manifest.name}-{manifest.version}-{item.profile.name}.edgepack"
     return Packed(name=name, data=pack(contents, manifest, work.inputs.release), manifest=manifest)
 

@@ -21,7 +21,16 @@ from pathlib import Path
 
 from edgepack.errors import ToolchainError
 
-__all__ = ["HOST", "Toolchain", "cache_root", "engine_toolchain", "ensure", "list_toolchains", "locate"]
+__all__ = [
+    "HOST",
+    "Toolchain",
+    "cache_root",
+    "engine_toolchain",
+    "ensure",
+    "installation_lock",
+    "list_toolchains",
+    "locate",
+]
 
 HOST = "host"
 _PYTHON = (3, 11)
@@ -121,7 +130,7 @@ def ensure(toolchain: Toolchain, *, offline: bool, say: Callable[[str], None]) -
             hint=f"run `edgepack toolchain install {toolchain.name}` while online",
         )
     try:
-        with _lock(toolchain.folder):
+        with installation_lock(toolchain.folder):
             if not toolchain.installed:
                 _install(toolchain, say)
     except OSError as error:
@@ -131,7 +140,8 @@ def ensure(toolchain: Toolchain, *, offline: bool, say: Callable[[str], None]) -
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def installation_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock under which `folder` of the cache is made; the kernel gives it back when this process dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

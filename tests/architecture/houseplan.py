@@ -50,7 +50,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         | {"tensor_types"}
     ),
     frozenset({"converters._tensorflow", "fit", "passes._expand"}),
-    frozenset({"candidate", "passes._quantizer"}),
+    frozenset({"candidate", "passes._quantizer", "proof"}),
     frozenset({"parity", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.saved_model", "converters.tflite"}

@@ -122,6 +122,14 @@ def build(
             help="zstd for what gets at least 5 % shorter; only devices with edgepack-runtime[zstd] open it.",
         ),
     ] = None,
+    emulate: Annotated[
+        bool | None,
+        typer.Option(
+            "--emulate/--no-emulate",
+            help="Before signing, run the bundle by the device's runtime in an emulated userland of the profile's "
+            "architecture and processor. Needs qemu-user.",
+        ),
+    ] = None,
     input_shape: Annotated[
         list[str] | None,
         typer.Option("--input", help="Shape of an input the source leaves open, e.g. audio:1,16000; repeatable."),
@@ -183,6 +191,7 @@ def build(
             security_version=security_version,
             expires=expires,
             compress=compress,
+            emulate=emulate,
             inputs=tuple(input_shape or ()),
             signature_key=signature_key,
             via=tuple(via or ()),

@@ -54,6 +54,7 @@ class Overrides:
     security_version: int | None
     expires: str | None
     compress: bool | None
+    emulate: bool | None
     inputs: tuple[str, ...]
     signature_key: str | None
     via: tuple[str, ...]

@@ -266,6 +266,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("version", "9", "version"),
         ("security_version", 0, "security_version"),
         ("compress", False, "compress"),
+        ("emulate", True, "emulate"),
         ("expires", "90", "expires"),
         ("metric", "recall", "gate.metric"),
         ("max_drop", 0.5, "gate.max_drop"),
