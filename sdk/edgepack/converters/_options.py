@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from edgepack._wire import Message, decode, encode
 from edgepack.errors import ConversionError, RecipeError
 from edgepack_runtime._fields import parse_json
+from edgepack_runtime.tensors import DTYPES, TensorSpec
 
-__all__ = ["check_shape_names", "fixed_shape", "named_shapes", "read_options"]
+__all__ = [
+    "InputShape",
+    "check_dtypes",
+    "check_shape_names",
+    "fixed_shape",
+    "named_inputs",
+    "named_shapes",
+    "read_options",
+]
 
 T = TypeVar("T")
 
@@ -34,23 +43,73 @@ def read_options(kind: type[T], text: str) -> T:
     return decode(kind, Message({**defaults, **given}, ()), "options")
 
 
-def named_shapes(items: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return shapes by input name from texts like ``audio:1,16000``; a name may hold colons.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputShape:
+    """What a user says of an input: its shape, () for a scalar, and its dtype, "" where it was not said."""
+
+    shape: tuple[int, ...]
+    dtype: str = ""
+
+
+def named_inputs(items: Sequence[str]) -> dict[str, InputShape]:
+    """Return what is said of inputs, by name, in texts such as ``audio:1,16000``.
+
+    A dtype may stand before the shape, ``audio:float32:1,16000``; a scalar has no dimension, ``gain:``. A name may
+    hold colons.
 
     Raises:
-        RecipeError: one is written in another way.
+        RecipeError: one is written in another way, or an input is named twice.
     """
-    shapes = {}
+    found: dict[str, InputShape] = {}
     for item in items:
-        name, _, dimensions = item.rpartition(":")
-        parts = dimensions.split(",")
-        if not name or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        name, colon, dimensions = item.rpartition(":")
+        before, _, dtype = name.rpartition(":")
+        if before and dtype in DTYPES:
+            name = before
+        else:
+            dtype = ""
+        parts = [part.strip() for part in dimensions.split(",")] if dimensions.strip() else []
+        # ASCII: int() takes the digits of every script, and not all that isdigit() calls one.
+        if not name or not colon or not all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts):
             raise RecipeError(
-                f"input {item!r}: expected NAME:SHAPE with a positive number for every dimension",
-                hint="for example: audio:1,16000",
+                f"input {item!r}: expected NAME:SHAPE with a positive number for every dimension, or NAME:DTYPE:SHAPE",
+                hint=f"for example: audio:1,16000 or ids:int32:1,64; a scalar is NAME: alone; "
+                f"dtypes are {', '.join(DTYPES)}",
             )
-        shapes[name] = tuple(int(part) for part in parts)
-    return shapes
+        if name in found:
+            raise RecipeError(f"input {name!r} is given a shape twice")
+        found[name] = InputShape(shape=tuple(int(part) for part in parts), dtype=dtype)
+    return found
+
+
+def named_shapes(items: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes alone of `named_inputs`.
+
+    Raises:
+        RecipeError: as there.
+    """
+    return {name: said.shape for name, said in named_inputs(items).items()}
+
+
+def check_dtypes(items: Sequence[str], inputs: Sequence[TensorSpec]) -> None:
+    """Refuse a dtype that is not the source's: nothing is cast.
+
+    Args:
+        items: as for `named_inputs`.
+        inputs: the source's, with its own dtypes.
+
+    Raises:
+        ConversionError: one was said that is another.
+        RecipeError: as for `named_inputs`.
+    """
+    said = named_inputs(items)
+    for spec in inputs:
+        dtype = said[spec.name].dtype if spec.name in said else ""
+        if dtype not in ("", spec.dtype):
+            raise ConversionError(
+                f"input {spec.name!r} is of type {spec.dtype}, {dtype} was asked for",
+                hint="leave the dtype out, and save the data in the model's own",
+            )
 
 
 def fixed_shape(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.converters._keras_config import refuse_code
-from edgepack.converters._options import check_shape_names, fixed_shape, named_shapes, read_options
+from edgepack.converters._options import check_dtypes, check_shape_names, fixed_shape, named_shapes, read_options
 from edgepack.converters._tensorflow import Function, first_line, through_tensorflow
 from edgepack.dataset import bind_feeds
 from edgepack.errors import ConversionError
@@ -124,7 +124,7 @@ def _layer_name(tensor: Any) -> str:
 def _input_specs(model: Any, shapes: Sequence[str]) -> tuple[TensorSpec, ...]:
     names, wanted = _edge_names(model, "inputs"), named_shapes(shapes)
     check_shape_names(wanted, names)
-    return tuple(
+    inputs = tuple(
         TensorSpec(
             name=name,
             dtype=getattr(tensor.dtype, "name", tensor.dtype),
@@ -132,6 +132,8 @@ def _input_specs(model: Any, shapes: Sequence[str]) -> tuple[TensorSpec, ...]:
         )
         for name, tensor in zip(names, model.inputs, strict=True)
     )
+    check_dtypes(shapes, inputs)
+    return inputs
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:

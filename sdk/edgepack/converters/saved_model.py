@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.converters._options import check_shape_names, fixed_shape, named_shapes, read_options
+from edgepack.converters._options import check_dtypes, check_shape_names, fixed_shape, named_shapes, read_options
 from edgepack.converters._tensorflow import Function, first_line, through_tensorflow
 from edgepack.dataset import bind_feeds
 from edgepack.errors import ConversionError
@@ -56,6 +56,7 @@ def convert(request: ConversionRequest) -> Conversion:
         )
         for name, spec in arguments.items()
     )
+    check_dtypes(options.inputs, inputs)
     feeds = bind_feeds(request.feeds, inputs, "calibration data")
     names = tuple(sorted(signature.structured_outputs))
 

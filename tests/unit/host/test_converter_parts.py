@@ -13,13 +13,21 @@ import pytest
 from edgepack.converters import onnx, tflite
 from edgepack.converters._interface import refuse_foreign_operators
 from edgepack.converters._keras_config import refuse_code
-from edgepack.converters._options import check_shape_names, fixed_shape, named_shapes, read_options
+from edgepack.converters._options import (
+    InputShape,
+    check_dtypes,
+    check_shape_names,
+    fixed_shape,
+    named_inputs,
+    named_shapes,
+    read_options,
+)
 from edgepack.converters._parity import difference, judged_samples
 from edgepack.errors import ConversionError, DatasetError, RecipeError, SourceModelError
 from edgepack.flatbuffer import read_model
 from edgepack.model import Conversion, ConversionRequest
 from edgepack_runtime.errors import SchemaError
-from edgepack_runtime.tensors import Array
+from edgepack_runtime.tensors import Array, TensorSpec
 
 ENGINES = Path(__file__).resolve().parents[2] / "data" / "engines"
 
@@ -153,10 +161,34 @@ def test_a_name_with_colons_may_stand_before_a_shape() -> None:
     assert named_shapes(["serving_default_x:0:1,16000"]) == {"serving_default_x:0": (1, 16000)}
 
 
-@pytest.mark.parametrize("text", ["1,2", "x:", "x:1,-2", "x:1,0", "x:1,N", ":1,2"])
+@pytest.mark.parametrize("text", ["1,2", "x", ":", "x:1,-2", "x:1,0", "x:1,N", "x:1,", "x:\u0664", ":1,2"])
 def test_a_shape_written_in_another_way_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="expected NAME:SHAPE"):
         named_shapes([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "dtype", "shape"),
+    [
+        ("ids:int32:1,64", "ids", "int32", (1, 64)),
+        ("serving_default_x:0:bool:1,2", "serving_default_x:0", "bool", (1, 2)),
+        ("gain:", "gain", "", ()),
+        ("gain:float64:", "gain", "float64", ()),
+        ("int32:1,2", "int32", "", (1, 2)),
+    ],
+)
+def test_a_dtype_may_stand_before_a_shape(text: str, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    assert named_inputs([text]) == {name: InputShape(shape=shape, dtype=dtype)}
+
+
+def test_an_input_named_twice_is_refused() -> None:
+    with pytest.raises(RecipeError, match="'x' is given a shape twice"):
+        named_inputs(["x:1,2", "x:1,3"])
+
+
+def test_a_dtype_that_is_not_the_sources_is_refused() -> None:
+    with pytest.raises(ConversionError, match="'ids' is of type int64, int32 was asked for"):
+        check_dtypes(["ids:int32:1,4"], [TensorSpec(name="ids", dtype="int64", shape=(1, 4))])
 
 
 def test_an_open_first_dimension_is_the_batch() -> None:
