@@ -269,7 +269,7 @@ def _libc(text: str) -> str:
 
 
 def _kib(meminfo: str, field: str) -> int:
-    match = re.search(rf"^{field}:\s+([0-9]+) kB$", meminfo, re.MULTILINE)
+    match = re.search(rf"^{field}:\s+([0-9]{{1,15}}) kB$", meminfo, re.MULTILINE)
     if match is None:
         raise EdgepackError(f"/proc/meminfo has no {field}", hint="name a device profile instead")
     return int(match.group(1)) * 1024

@@ -64,7 +64,10 @@ def _from_hdf5(path: Path) -> bytes:
         raise SourceModelError(f"the HDF5 file cannot be read: {error}") from None
     if config is None:
         raise SourceModelError("the HDF5 file holds no Keras model (no attribute 'model_config')")
-    return config.encode() if isinstance(config, str) else bytes(config)
+    if not isinstance(config, (str, bytes)):
+        raise SourceModelError(f"the HDF5 file's attribute 'model_config' is no text but {type(config).__name__}")
+    # h5py reads text that is no UTF-8 into surrogates; as the bytes it was, it is refused with the rest.
+    return config.encode("utf-8", "surrogateescape") if isinstance(config, str) else config
 
 
 def _serialized(value: object) -> Iterator[dict[str, Any]]:

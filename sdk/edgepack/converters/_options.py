@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
@@ -22,6 +23,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+# ASCII: int() takes the digits of every script, not all that isdigit() calls one, and no more than 4300.
+_DIMENSION = re.compile(r"0{0,9}[1-9][0-9]{0,9}")
 
 
 def read_options(kind: type[T], text: str) -> T:
@@ -69,10 +72,9 @@ def named_inputs(items: Sequence[str]) -> dict[str, InputShape]:
         else:
             dtype = ""
         parts = [part.strip() for part in dimensions.split(",")] if dimensions.strip() else []
-        # ASCII: int() takes the digits of every script, and not all that isdigit() calls one.
-        if not name or not colon or not all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts):
+        if not name or not colon or not all(_DIMENSION.fullmatch(part) for part in parts):
             raise RecipeError(
-                f"input {item!r}: expected NAME:SHAPE with a positive number for every dimension, or NAME:DTYPE:SHAPE",
+                f"input {item!r}: expected NAME:SHAPE or NAME:DTYPE:SHAPE, with a positive number a dimension",
                 hint=f"for example: audio:1,16000 or ids:int32:1,64; a scalar is NAME: alone; "
                 f"dtypes are {', '.join(DTYPES)}",
             )

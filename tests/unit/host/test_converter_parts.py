@@ -161,7 +161,9 @@ def test_a_name_with_colons_may_stand_before_a_shape() -> None:
     assert named_shapes(["serving_default_x:0:1,16000"]) == {"serving_default_x:0": (1, 16000)}
 
 
-@pytest.mark.parametrize("text", ["1,2", "x", ":", "x:1,-2", "x:1,0", "x:1,N", "x:1,", "x:\u0664", ":1,2"])
+@pytest.mark.parametrize(
+    "text", ["1,2", "x", ":", "x:1,-2", "x:1,0", "x:1,N", "x:1,", "x:\u0664", "x:\xb2", f"x:{'9' * 5000}", ":1,2"]
+)
 def test_a_shape_written_in_another_way_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="expected NAME:SHAPE"):
         named_shapes([text])
@@ -247,6 +249,23 @@ def keras_file(folder: Path, *layers: dict[str, object]) -> Path:
 
 def layer(kind: str, **more: object) -> dict[str, object]:
     return {"module": "keras.layers", "class_name": kind, "config": {"name": "it"}, "registered_name": None} | more
+
+
+@pytest.mark.parametrize("value", [7, 1.5, [1.0, 2.0], b"\xff"])
+def test_an_hdf5_file_whose_model_config_is_no_text_is_refused(tmp_path: Path, value: object) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file.attrs["model_config"] = value
+    with pytest.raises(SourceModelError, match=r"is no text|not valid JSON"):
+        refuse_code(tmp_path / "model.h5")
+
+
+def test_an_hdf5_file_whose_model_config_is_empty_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file.attrs["model_config"] = h5py.Empty("f4")
+    with pytest.raises(SourceModelError, match="is no text but Empty"):
+        refuse_code(tmp_path / "model.h5")
 
 
 def test_standard_layers_are_no_code(tmp_path: Path) -> None:

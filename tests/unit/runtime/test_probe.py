@@ -166,5 +166,10 @@ def test_a_kernel_without_available_memory_is_refused():
         profile_of(machine(meminfo="MemTotal: 1 kB\n"))
 
 
+def test_a_figure_too_long_for_memory_is_refused():
+    with pytest.raises(EdgepackError, match="no MemTotal"):
+        profile_of(machine(meminfo=f"MemTotal: {'9' * 5000} kB\nMemAvailable: 1 kB\n"))
+
+
 def test_control_characters_in_a_boards_name_are_left_out():
     assert profile_of(machine(board="Evil\x1b[2J board\n")).hardware.board == "Evil[2J board"
