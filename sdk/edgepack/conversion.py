@@ -15,14 +15,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgepack.candidate import Samples
-from edgepack.dataset import bind_feeds, join_feeds
+from edgepack.dataset import bind_feeds, join_feeds, take_samples
+from edgepack.edgecases import EdgeCases, edge_cases, no_edge_cases
 from edgepack.errors import ConversionError, ToolchainError, WorkerError
 from edgepack.inputs import BuildInputs
 from edgepack.model import Conversion, ConversionRequest, Export, SourceModel, StepRecord, TFLiteModel
-from edgepack.parity import parity_evidence, parity_tolerance
+from edgepack.parity import Comparison, parity_evidence, parity_tolerance
 from edgepack.recipe import Recipe
 from edgepack.reporter import Reporter
 from edgepack.roads import Road, Route, routes
+from edgepack.schemes import is_stateful
 from edgepack.toolchain import HOST, ensure, locate
 from edgepack.worker import Workplace, run_task, scratch_folder
 from edgepack_runtime._fields import canonical_json, parse_json
@@ -49,11 +51,16 @@ class Converted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trip:
-    """What is the same on every route; `exports` keeps what an exporter gave, or why it gave nothing."""
+    """What is the same on every route; `exports` keeps what an exporter gave, or why it gave nothing.
+
+    `feeds` are the samples, `real` of them, with the edge cases behind.
+    """
 
     recipe: Recipe
     inputs: BuildInputs
     feeds: Mapping[str, Array]
+    real: int
+    cases: EdgeCases
     scratch: Path
     offline: bool
     reporter: Reporter
@@ -91,11 +98,15 @@ def convert_source(recipe: Recipe, inputs: BuildInputs, *, offline: bool, report
     """
     evaluation = inputs.evaluation
     said: list[tuple[Route, EdgepackError]] = []
+    samples = join_feeds(inputs.calibration.feeds, None if evaluation is None else evaluation.feeds)
+    cases = _cases(inputs.source, samples)
     with scratch_folder() as scratch:
         trip = _Trip(
             recipe=recipe,
             inputs=inputs,
-            feeds=join_feeds(inputs.calibration.feeds, None if evaluation is None else evaluation.feeds),
+            feeds=cases.behind(samples),
+            real=len(next(iter(samples.values()))),
+            cases=cases,
             scratch=scratch,
             offline=offline,
             reporter=reporter,
@@ -115,6 +126,13 @@ def convert_source(recipe: Recipe, inputs: BuildInputs, *, offline: bool, report
         + "; ".join(f"{route}: {error.message}" for route, error in said),
         hint=next((error.hint for _, error in said if error.hint), None),
     )
+
+
+def _cases(source: SourceModel, samples: Mapping[str, Array]) -> EdgeCases:
+    """Return the edge cases; a stream has none, for every sample in it changes what comes after."""
+    if source.format == "tflite" and is_stateful(source.path.read_bytes()):
+        return no_edge_cases(samples)
+    return edge_cases(samples)
 
 
 def _with_history(converted: Converted, route: Route, said: list[tuple[Route, EdgepackError]]) -> Converted:
@@ -145,17 +163,28 @@ def _along(route: Route, trip: _Trip) -> Converted:
     model = TFLiteModel(
         data=conversion.tflite, inputs=conversion.inputs, outputs=conversion.outputs, history=tuple(steps)
     )
-    evaluation = trip.inputs.evaluation
-    samples = Samples(
+    comparison = Comparison(
+        model=model,
         feeds=bind_feeds(stage.feeds, conversion.inputs, "the data"),
         reference=_shaped((export or conversion).reference, conversion.outputs),
-        calibration=trip.inputs.calibration.count,
-        labels=None if evaluation is None else evaluation.labels,
+        real=trip.real,
+        cases=trip.cases.names,
+        tolerance=parity_tolerance(trip.recipe.converter),
     )
     with trip.reporter.step("comparing the converted model with its source"):
-        tolerance = parity_tolerance(trip.recipe.converter)
-        parity = parity_evidence(model, samples, tolerance, host_place(trip.reporter))
+        parity = parity_evidence(comparison, host_place(trip.reporter))
+    samples = _real(comparison, trip.inputs)
     return Converted(model=model, samples=samples, parity=parity, notes=(*notes, *conversion.notes))
+
+
+def _real(comparison: Comparison, inputs: BuildInputs) -> Samples:
+    """Return the samples alone: nothing made up may calibrate, be evaluated or become a golden tensor."""
+    return Samples(
+        feeds=take_samples(comparison.feeds, slice(comparison.real)),
+        reference=take_samples(comparison.reference, slice(comparison.real)),
+        calibration=inputs.calibration.count,
+        labels=None if inputs.evaluation is None else inputs.evaluation.labels,
+    )
 
 
 def _export(road: Road, stage: _Stage, trip: _Trip) -> Export:
@@ -189,6 +218,7 @@ def _request(road: Road, stage: _Stage, trip: _Trip) -> ConversionRequest:
         source=stage.source.path.resolve(),
         options=stage.options,
         feeds=stage.feeds,
+        edges=2 * len(trip.cases.names),
         scratch=folder,
         trusted=recipe.trust_source,
         module=None if recipe.module is None else recipe.module.path.resolve(),

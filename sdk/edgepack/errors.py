@@ -6,6 +6,7 @@
     └── HostError
         ├── SourceModelError            a model file is missing, truncated, no model, or unsafe
         ├── ConversionError             a source model cannot be converted, and why
+        │   └── ParityError             what came out of a conversion computes something else
         ├── PassError                   a quantization step cannot be applied, and why
         ├── DatasetError                calibration or evaluation data does not fit the model
         ├── RecipeError                 edgepack.toml or the command line is wrong
@@ -29,6 +30,7 @@ __all__ = [
     "DatasetError",
     "GateError",
     "HostError",
+    "ParityError",
     "PassError",
     "ProfileError",
     "RecipeError",
@@ -48,6 +50,10 @@ class SourceModelError(HostError):
 
 class ConversionError(HostError):
     """A source model cannot be converted; the message names the operator or the tool."""
+
+
+class ParityError(ConversionError):
+    """A conversion gave a model that does not compute what its source does."""
 
 
 class PassError(HostError):

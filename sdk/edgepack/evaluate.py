@@ -41,14 +41,15 @@ class Parity:
 
     `max_error` is the largest absolute difference, `range` max - min of the source's output (its magnitude where it
     is constant), `correlation` Lin's concordance over all values (1.0 where the source's output is constant and met),
-    `agreement` the share of samples with the same decision (arg max over the last dimension; None where there is
-    nothing to decide).
+    `cosine` that of the angle between all values of the two (1.0 where both are zero), `agreement` the share of
+    samples with the same decision (arg max over the last dimension; None where there is nothing to decide).
     """
 
     output: str
     max_error: float
     range: float
     correlation: float
+    cosine: float
     agreement: float | None
 
     @property
@@ -90,6 +91,7 @@ def parity(name: str, reference: Array, candidate: Array) -> Parity:
         max_error=error,
         range=spread,
         correlation=_correlation(a, b, finite),
+        cosine=_cosine(a, b) if finite else 0.0,
         agreement=agreement,
     )
 
@@ -107,6 +109,13 @@ def _correlation(a: Array, b: Array, finite: bool) -> float:
     if total == 0.0 or (not x.any() and np.allclose(a, b)):
         return 1.0
     return 2 * float(np.dot(x, y)) / total
+
+
+def _cosine(a: Array, b: Array) -> float:
+    lengths = float(np.linalg.norm(a.ravel()) * np.linalg.norm(b.ravel()))
+    if lengths == 0.0:
+        return 1.0 if not a.any() and not b.any() else 0.0
+    return float(np.dot(a.ravel(), b.ravel())) / lengths
 
 
 def compare(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> tuple[Parity, ...]:

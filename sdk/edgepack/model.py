@@ -57,15 +57,17 @@ class ConversionRequest:
     """What a converter plug-in gets, in its child process.
 
     `options` is canonical JSON of the plug-in's `Options`. `feeds` holds real samples as the data file has them,
-    [n, ...] by array name; `edgepack.dataset.bind_feeds` checks them against the model's inputs. `scratch` is a
-    private folder. `trusted` says that the user lets the source's own code run; `module` and `entry` are the user's
-    own Python file and the name of what builds the network in it.
+    [n, ...] by array name; `edgepack.dataset.bind_feeds` checks them against the model's inputs. The last `edges` of
+    them are made up (`edgepack.edgecases`): the source's outputs on them are wanted as on the others, but the build
+    alone judges by them. `scratch` is a private folder. `trusted` says that the user lets the source's own code run;
+    `module` and `entry` are the user's own Python file and the name of what builds the network in it.
     """
 
     source: Path
     options: str
     feeds: Mapping[str, Array]
     scratch: Path
+    edges: int = 0
     trusted: bool = False
     module: Path | None = None
     entry: str = ""

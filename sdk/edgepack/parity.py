@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-from edgepack.candidate import Samples
-from edgepack.errors import ConversionError, RecipeError
-from edgepack.evaluate import compare
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepack.converters._parity import allowed_error
+from edgepack.errors import ParityError, RecipeError
+from edgepack.evaluate import Parity, parity
 from edgepack.lab import LabRequest, run_in_lab
 from edgepack.model import TFLiteModel
 from edgepack.worker import Workplace
 from edgepack_runtime._fields import parse_json
 from edgepack_runtime.manifest import Evidence
+from edgepack_runtime.tensors import Array, TensorSpec
 
-__all__ = ["PARITY_TOLERANCE", "parity_evidence", "parity_tolerance"]
+__all__ = ["PARITY_TOLERANCE", "Comparison", "judge", "parity_evidence", "parity_tolerance"]
 
 # Largest difference between the converted float model and its source framework, as a share of the output's range.
 PARITY_TOLERANCE = 1e-4
 _REFERENCE_ENGINE = "ai-edge-litert"
 # What a recipe's max_difference may raise it to.
 _LARGEST_TOLERANCE = 0.01
+_HINT = (
+    "this is the conversion, not quantization; if that much is known to be harmless, set max_difference in "
+    "[converter] of edgepack.toml"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What is compared: the model, and the source's `reference` on `feeds`, both [n, ...] by name.
+
+    The first `real` rows are samples; behind them stand the edge cases of these names, then all of them shaken
+    (`edgepack.edgecases`). `tolerance` is a share of an output's range.
+    """
+
+    model: TFLiteModel
+    feeds: Mapping[str, Array]
+    reference: Mapping[str, Array]
+    real: int
+    cases: tuple[str, ...]
+    tolerance: float
 
 
 def parity_tolerance(options: str) -> float:
@@ -36,34 +62,108 @@ def parity_tolerance(options: str) -> float:
     return tolerance
 
 
-def parity_evidence(model: TFLiteModel, samples: Samples, tolerance: float, place: Workplace) -> tuple[Evidence, ...]:
-    """Return the evidence that the converted float model computes what its source does, an item an output.
+def parity_evidence(comparison: Comparison, place: Workplace) -> tuple[Evidence, ...]:
+    """Return the evidence that the converted float model computes what its source does: samples, then edge cases.
 
     Raises:
-        ConversionError: an output differs by more than `tolerance`.
+        ParityError: an output differs by more than is allowed.
+        DatasetError: the outputs have other shapes than the source's.
         EngineError: the engine cannot run the model.
         WorkerError: it crashed or hung.
     """
-    request = LabRequest(model=model.data, engine=_REFERENCE_ENGINE, num_threads=2, feeds=samples.feeds)
+    request = LabRequest(model=comparison.model.data, engine=_REFERENCE_ENGINE, num_threads=2, feeds=comparison.feeds)
     result = run_in_lab(request, place)
-    evidence = []
-    for parity in compare(samples.reference, result.outputs):
-        if not parity.relative_error <= tolerance:
-            raise ConversionError(
-                f"the converted model is not the source: output {parity.output!r} differs by "
-                f"{parity.relative_error:.2%} of its range, at most {tolerance:.2%} is accepted",
-                hint="this is the conversion, not quantization; if that much is known to be harmless, "
-                "set max_difference in [converter] of edgepack.toml",
-            )
-        evidence.append(
-            Evidence(
-                check=f"conversion: {parity.output}",
-                holds=True,
-                verdict="measured",
-                found=f"largest difference {parity.relative_error:.2g} of the range, before quantization",
-                wanted=f"at most {tolerance:g}",
-                environment=f"{_REFERENCE_ENGINE} {result.engine_version} on {result.machine}",
-                value=parity.relative_error,
-            )
+    return judge(comparison, result.outputs, f"{_REFERENCE_ENGINE} {result.engine_version} on {result.machine}")
+
+
+def judge(comparison: Comparison, outputs: Mapping[str, Array], where: str) -> tuple[Evidence, ...]:
+    """Return the evidence on `outputs`, what the converted model gave, [n, ...] by name; `where` says what ran it.
+
+    Raises:
+        ParityError: an output differs by more than is allowed.
+        DatasetError: the outputs have other shapes than the source's.
+    """
+    real, evidence, edges = comparison.real, [], []
+    for spec in comparison.model.outputs:
+        reference, found = comparison.reference[spec.name], outputs[spec.name]
+        measured = parity(spec.name, reference[:real], found[:real])
+        evidence.append(_judged(spec, measured, comparison, where))
+        if comparison.cases:
+            edges.append(_judged_edges(spec, (reference, found), comparison, where))
+    return (*evidence, *edges)
+
+
+def _judged(spec: TensorSpec, measured: Parity, comparison: Comparison, where: str) -> Evidence:
+    allowed = allowed_error(spec, measured.range, comparison.tolerance)
+    if not measured.max_error <= allowed:
+        raise ParityError(
+            f"the converted model is not the source: output {spec.name!r} differs by {measured.max_error:.3g}, "
+            f"{measured.relative_error:.2%} of its range, {_wanted(spec, comparison.tolerance)} is accepted",
+            hint=_HINT,
         )
-    return tuple(evidence)
+    agreement = "" if measured.agreement is None else f", same decision on {measured.agreement:.2%}"
+    return Evidence(
+        check=f"conversion: {spec.name}",
+        holds=True,
+        verdict="measured",
+        found=f"largest difference {measured.max_error:.2g}, {measured.relative_error:.2g} of the range, "
+        f"cosine {measured.cosine:.8f}{agreement}, on {comparison.real} samples before quantization",
+        wanted=_wanted(spec, comparison.tolerance),
+        environment=where,
+        value=measured.relative_error,
+    )
+
+
+def _wanted(spec: TensorSpec, tolerance: float) -> str:
+    share = allowed_error(spec, 1.0, tolerance)
+    return f"at most {share:g} of the range" if share else "no difference"
+
+
+def _judged_edges(spec: TensorSpec, rows: tuple[Array, Array], comparison: Comparison, where: str) -> Evidence:
+    """Return the evidence on the edge cases, each with its own range: that of all samples and itself.
+
+    Where the source itself moves as far when its input is merely rounded otherwise, a difference says nothing.
+    """
+    reference, found = (array.astype(np.float64) for array in rows)
+    real, count = comparison.real, len(comparison.cases)
+    unstable, worst, largest = [], 0.0, 0.0
+    for i, case in enumerate(comparison.cases):
+        source, shaken = reference[real + i], reference[real + count + i]
+        error = _largest(source, found[real + i])
+        scale = _range(np.concatenate([reference[:real].ravel(), source.ravel()]))
+        if error <= allowed_error(spec, scale, comparison.tolerance):
+            worst, largest = max(worst, error / scale), max(largest, error)
+        elif error <= _largest(source, shaken):
+            unstable.append(case)
+        else:
+            raise ParityError(
+                f"the converted model is not the source: on the edge case {case!r} output {spec.name!r} differs by "
+                f"{error:.3g}, {error / scale:.2%} of its range, {_wanted(spec, comparison.tolerance)} is accepted",
+                hint=_HINT,
+            )
+    aside = "" if not unstable else f"; the source itself is unstable on {', '.join(unstable)}: not judged"
+    return Evidence(
+        check=f"conversion, edge cases: {spec.name}",
+        holds=True,
+        verdict="measured",
+        found=f"largest difference {largest:.2g}, {worst:.2g} of the range, on {count - len(unstable)} made-up "
+        f"samples before quantization{aside}",
+        wanted=_wanted(spec, comparison.tolerance),
+        environment=where,
+        value=worst,
+    )
+
+
+def _largest(reference: Array, found: Array) -> float:
+    """Return the largest absolute difference; infinity where one of them has NaN or infinity and not the other."""
+    finite = np.isfinite(reference)
+    if not np.array_equal(reference[~finite], found[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
+        return float("inf")
+    return float(np.abs(reference[finite] - found[finite]).max(initial=0.0))
+
+
+def _range(values: Array) -> float:
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 1.0
+    return float(np.ptp(finite)) or float(np.abs(finite).max()) or 1.0

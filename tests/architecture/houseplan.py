@@ -39,7 +39,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
 HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "_confine", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
-    | {"recipients"}
+    | {"edgecases", "recipients"}
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"signers.pkcs11", "worker"},

@@ -10,7 +10,7 @@ import numpy as np
 from edgepack.errors import ConversionError
 from edgepack_runtime.tensors import Array, TensorSpec
 
-__all__ = ["difference", "judged_samples", "without_batch"]
+__all__ = ["allowed_error", "check_interface", "difference", "judged_samples", "run_graph", "without_batch"]
 
 _JUDGED = 32
 
@@ -30,6 +30,19 @@ def difference(reference: Array, found: Array) -> float:
         return float("inf")
     scale = float(np.ptp(first[finite])) or float(np.abs(first[finite]).max()) or 1.0
     return float(np.abs(first[finite] - second[finite]).max()) / scale
+
+
+def allowed_error(spec: TensorSpec, scale: float, limit: float) -> float:
+    """Return how far an output may be from the source's, in its own unit.
+
+    Args:
+        spec: the output; whole numbers and truth values must be the same.
+        scale: the range of the source's output.
+        limit: a share of that range for float32; float16 cannot do better than its own last place.
+    """
+    if np.dtype(spec.dtype).kind != "f":
+        return 0.0
+    return max(limit, float(np.finfo(np.float16).eps)) * scale if spec.dtype == "float16" else limit * scale
 
 
 def without_batch(value: Array) -> Array:

@@ -41,6 +41,7 @@ def convert(request: ConversionRequest) -> Conversion:
 
     Raises:
         ConversionError: it holds code, cannot be loaded, has an open dimension, or an operator TFLite lacks.
+        ParityError: what the converter made of it computes something else.
         DatasetError: the samples do not fit its inputs.
         RecipeError: an option is unknown.
     """
@@ -56,7 +57,7 @@ def convert(request: ConversionRequest) -> Conversion:
         return _flat(result)
 
     function = Function(call=call, inputs=inputs, output_names=names)
-    conversion = through_tensorflow(function, feeds, options.max_difference)
+    conversion = through_tensorflow(function, feeds, options.max_difference, edges=request.edges)
     return Conversion(
         tflite=conversion.tflite,
         inputs=inputs,

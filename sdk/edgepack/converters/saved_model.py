@@ -38,6 +38,7 @@ def convert(request: ConversionRequest) -> Conversion:
     Raises:
         ConversionError: it cannot be loaded, lacks the signature, has an open dimension, keeps state, or needs an
             operator TFLite lacks.
+        ParityError: what the converter made of it computes something else.
         DatasetError: the samples do not fit its inputs.
         RecipeError: an option is unknown.
     """
@@ -64,9 +65,8 @@ def convert(request: ConversionRequest) -> Conversion:
         results = signature(**dict(zip(arguments, values, strict=True)))
         return [results[name] for name in names]
 
-    return through_tensorflow(
-        Function(call=call, inputs=inputs, output_names=names, keep=model), feeds, options.max_difference
-    )
+    function = Function(call=call, inputs=inputs, output_names=names, keep=model)
+    return through_tensorflow(function, feeds, options.max_difference, edges=request.edges)
 
 
 def _load(path: Path) -> Any:
