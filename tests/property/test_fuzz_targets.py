@@ -15,8 +15,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tools.fuzz.limits import MAX_BYTES, OverLimit, run_within_limits  # noqa: E402
-from tools.fuzz.targets import TARGETS, Target  # noqa: E402
+from tools.fuzz import limits  # noqa: E402
+from tools.fuzz.drill import DRILLS  # noqa: E402
+from tools.fuzz.limits import MAX_BYTES, OverLimit, OverTime, run_within_limits  # noqa: E402
+from tools.fuzz.target import ignore  # noqa: E402
+from tools.fuzz.targets import MISSING, TARGETS, Target  # noqa: E402
 
 MUTANTS = 150
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
@@ -71,18 +74,50 @@ def test_an_untyped_error_passes_through() -> None:
 
 
 @linux
-def test_an_input_that_takes_too_long_is_a_finding() -> None:
+def test_an_input_that_takes_too_long_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(data: bytes) -> None:
         sum(i * i for i in range(3_000_000))
 
-    with pytest.raises(OverLimit, match=r"s for 1 bytes of input"):
-        run_within_limits(slow, b"x", slower=0.05)
+    monkeypatch.setattr(limits, "MAX_SECONDS", 0.05)
+    with pytest.raises(OverTime, match=r"s for 1 bytes of input"):
+        run_within_limits(slow, b"x")
 
 
 @linux
 def test_an_input_that_takes_too_much_memory_is_a_finding() -> None:
     with pytest.raises(OverLimit, match=r"more than 64 MiB for 1 bytes"):
         run_within_limits(lambda data: bytearray(MAX_BYTES + (8 << 20)), b"x")  # type: ignore[arg-type,return-value]
+
+
+@linux
+def test_a_refusal_that_hides_that_memory_ran_out_is_a_finding() -> None:
+    def refuses(data: bytes) -> None:
+        try:
+            bytearray(MAX_BYTES + (8 << 20))
+        except MemoryError:
+            raise ValueError("whatever went wrong") from None
+
+    with pytest.raises(OverLimit, match=r"more than 64 MiB for 1 bytes"):
+        run_within_limits(
+            lambda data: ignore(Target(run=refuses, errors=(ValueError,), seeds=list).check(data)), b"x"
+        )
+
+
+@linux
+@pytest.mark.parametrize("name", DRILLS)
+def test_a_planted_bug_is_a_finding_once_an_input_reaches_it(name: str) -> None:
+    with pytest.raises((OverLimit, KeyError)):
+        run_within_limits(lambda data: ignore(DRILLS[name].check(data)), b"EP\xc3\x7a")
+
+
+@pytest.mark.parametrize("name", DRILLS)
+def test_no_planted_bug_is_reached_by_what_a_campaign_starts_from(name: str) -> None:
+    assert {DRILLS[name].check(seed) for seed in DRILLS[name].seeds()} <= {True, False}
+
+
+def test_a_target_that_cannot_run_here_is_said_to_be_missing() -> None:
+    assert TARGETS.keys() & MISSING.keys() == set()
+    assert {"hdf5", "zstd"} <= TARGETS.keys() | MISSING.keys()
 
 
 @linux

@@ -10,12 +10,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from edgepack import _wire
+from edgepack.pkcs8 import encrypt_private_key
 from edgepack.profiles import load_profile
 from edgepack_runtime._fields import canonical_json
+from edgepack_runtime.container import assemble_front
 from edgepack_runtime.enrolment import Enrolment
 from edgepack_runtime.manifest import Evidence, Golden, Manifest, ModelDescription, Provenance, Step
+from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, sign
+from edgepack_runtime.slots import Health, Moment, Product, Slot, SlotState, Trial
+from edgepack_runtime.state import KEY_SIZE, DeviceState, Floor, StoredTrust
+from edgepack_runtime.store import Store
 from edgepack_runtime.tensors import QuantizationParameters, TensorSpec
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.trust_update import FloorReset, TrustDocument
@@ -23,9 +35,33 @@ from tools.vectors.keys import pkcs8, private_key, seed, spki
 from tools.vectors.layout import Entry, Parts, Spec, parts
 
 __all__ = [
-    "SPEC", "bundle_parts", "bundles", "datasets", "device_files", "enrolments", "keras_configs", "keras_files",
-    "key_files", "manifests", "models", "profiles", "recipes", "sources", "trust_documents", "trust_files",
-    "wire_frames", "wire_values", "zstd_frames",
+    "SPEC",
+    "bundle_parts",
+    "bundles",
+    "datasets",
+    "device_files",
+    "enrolments",
+    "hdf5_files",
+    "keras_configs",
+    "keras_files",
+    "key_files",
+    "key_uris",
+    "machines",
+    "manifests",
+    "models",
+    "options",
+    "profiles",
+    "recipes",
+    "saved_models",
+    "sources",
+    "states",
+    "stores",
+    "trust_container_file",
+    "trust_documents",
+    "trust_files",
+    "wire_frames",
+    "wire_values",
+    "zstd_frames",
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +131,14 @@ def trust_files() -> list[bytes]:
     """Return trust files: thresholds, a PEM file, nonsense."""
     keys = [private_key(name).public_key() for name in ("ed25519 release", "p256 release")]
     both = TrustedKeys.of(keys, threshold=2)  # type: ignore[arg-type]  # both are verifying keys
-    return [canonical_json(both.to_json()), *_pem("PUBLIC KEY", spki("ed25519 release"))]
+    document = trust_container_file(trust_documents()[0])
+    return [canonical_json(both.to_json()), *_pem("PUBLIC KEY", spki("ed25519 release")), document]
+
+
+def trust_container_file(signed: bytes) -> bytes:
+    """Return a trust document file around any signed region: the root key of the seeds signs whatever it is."""
+    root = private_key("ed25519 root")
+    return assemble_front(signed, [sign(root, signed, TRUST_PAYLOAD_TYPE)], (), 0)  # type: ignore[arg-type]
 
 
 def trust_documents() -> list[bytes]:
@@ -116,16 +159,42 @@ def device_files() -> list[bytes]:
     """Return device configurations; the files they name are those of the target."""
     full = {
         "profile": "board", "trust": "trust.json", "key": "key.pem", "num_threads": 2, "engine_policy": "self-test",
-        "accepted": {"digits": 7},
+        "accepted": {"digits": 7}, "state": "state",
     }  # fmt: skip
     return [json.dumps(full).encode(), b'{"profile": "board", "trust": "trust.json"}']
 
 
+def states() -> list[bytes]:
+    """Return the state of a device without its tag: a new one, and one with floors and a trust document."""
+    floors = tuple(Floor(product=name, profile="board", security_version=7) for name in ("digits", "faces"))
+    trust = StoredTrust(version=2, document=b"a document")
+    full = DeviceState(generation=9, floors=floors, time_floor=1_750_000_000, trust=trust)
+    return [state.to_bytes(bytes(KEY_SIZE))[:-32] for state in (DeviceState(generation=1), full)]
+
+
+def stores() -> list[bytes]:
+    """Return what is installed on a device: nothing, and a product in a trial with another bundle to go back to."""
+    good = Slot(
+        number=1, state=SlotState.GOOD, digest="ab" * 32, version="1", security_version=2**64 - 1, length=9,
+        granted=False,
+    )  # fmt: skip
+    new = replace(good, number=2, state=SlotState.TRIAL, granted=True, note="n")
+    trial = Trial(health=Health(starts=3, seconds=60), started=1, first=Moment(boot="b", seconds=5))
+    digits = Product(name="digits", active=new, spare=good, trial=trial)
+    return [Store().to_bytes(), Store(serial=2, products=(digits,)).to_bytes()]
+
+
 def key_files() -> list[bytes]:
-    """Return PEM files of each kind of key."""
+    """Return PEM files of each kind of key: private, public, labelled, under a passphrase, of a kind nobody takes."""
     private = [*_pem("PRIVATE KEY", pkcs8("x25519 device")), *_pem("PRIVATE KEY", pkcs8("p256 device"))]
+    signing = _pem("PRIVATE KEY", pkcs8("ed25519 release"))
     labelled = [b"edgepack-role: device\nedgepack-key-id: " + b"ab" * 32 + b"\n" + one for one in private[:1]]
-    return [*private, *labelled, *_pem("PUBLIC KEY", spki("p256 release"))]
+    public = [*_pem("PUBLIC KEY", spki("p256 release")), *_pem("PUBLIC KEY", spki("x25519 device"))]
+    secret = [encrypt_private_key(private_key("ed25519 release"), b"horse")]
+    key = private_key("p256 device")
+    secret.append(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"horse")))
+    old = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    return [*private, *signing, *labelled, *public, *secret, old, *enrolments()]
 
 
 def _pem(kind: str, der: bytes) -> list[bytes]:
@@ -153,6 +222,39 @@ def recipes() -> list[bytes]:
         b"security_version = 3\n[gate]\nmetric = 'accuracy'\nmax_drop = 0.02\n"
         b'[keys]\nsigning = "release.key.pem"\nrecipients = ["device.pub.pem"]\n[converter]\na = [1, 2.5, true]\n'
     ]
+
+
+def options() -> list[bytes]:
+    """Return options of converters and passes, after a byte that says whose."""
+    texts = [
+        '{"inputs": ["audio:1,16000"], "max_difference": 0.001}', '{"signature_key": "serving_default"}', "{}",
+        '{"granularity": "per_channel"}', '{"inputs": []}',
+    ]  # fmt: skip
+    return [bytes([kind]) + text.encode() for kind in range(8) for text in texts]
+
+
+def key_uris() -> list[bytes]:
+    """Return key URIs with every attribute that is known."""
+    return [
+        b"pkcs11:token=release;object=key;id=%01%ff;serial=1;model=m;manufacturer=n;type=private"
+        b"?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/pin",
+        b"pkcs11:object=k?pin-source=fd:3",
+        b"release.key.pem",
+    ]
+
+
+def machines() -> list[bytes]:
+    """Return what machines say of themselves: nine texts with a record separator between them."""
+    meminfo = b"MemTotal:        8000000 kB\nMemFree: 1 kB\nMemAvailable:    6000000 kB"
+    arm = b"processor\t: 0\nFeatures\t: fp asimd crc32\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n"
+    pc = b"processor\t: 0\nmodel name\t: A processor\nflags\t\t: fpu sse2 avx2\n"
+    pi = b"Raspberry Pi 4", b"raspberrypi,4-model-b\0brcm,bcm2711", b"Debian GNU/Linux 12"
+    made = [
+        (b"aarch64", arm, meminfo, b"glibc 2.36", *pi, b"ai-edge-litert", b"2.3.0"),
+        (b"armv7l", arm * 2, meminfo, b"glibc 2.36", *pi, b"tflite-runtime", b"2.14.0"),
+        (b"x86_64", pc, meminfo, b"glibc 2.40", b"", b"", b"Linux", b"tflite-runtime", b"2.14.0"),
+    ]
+    return [b"\x1e".join(one) for one in made]
 
 
 def datasets() -> list[bytes]:
@@ -204,11 +306,32 @@ def keras_files() -> list[bytes]:
     return found
 
 
+def hdf5_files() -> list[bytes]:
+    """Return HDF5 files with a Keras model's description, as h5py writes it, in each type it may have."""
+    import h5py
+
+    found = []
+    text = keras_configs()[0]
+    for value in (text, text.decode(), np.bytes_(text), 7, np.ones(2), h5py.Empty("f4")):
+        for library in ("earliest", "latest"):
+            file = io.BytesIO()
+            with h5py.File(file, "w", libver=library) as made:
+                made.attrs["model_config"] = value
+            found.append(file.getvalue())
+    return found
+
+
+def saved_models() -> list[bytes]:
+    """Return the first file of a SavedModel: a version, and a graph of no content."""
+    return [bytes.fromhex("0801 1200"), bytes.fromhex("0801 1203 0a01 41 1200"), bytes.fromhex("1200")]
+
+
 def sources() -> list[bytes]:
     """Return model files of each format that is told from its first bytes."""
     hdf5 = b"\x89HDF\r\n\x1a\n\0" + bytes(31) + (100).to_bytes(8, "little") + b"model_config" + bytes(60)
     onnx = bytes.fromhex("0807 3a08 0a00 1204 67727068 4204 0a00 100d")
-    return [*models()[:3], *keras_files(), hdf5, onnx]
+    other = [b"\x89PNG\r\n\x1a\n", b"a text\n", b"\x80\x04K\x01.", bytes(8) + b'{"', datasets()[0]]
+    return [*models()[:3], *keras_files(), hdf5, onnx, *other]
 
 
 def wire_frames() -> list[bytes]:
