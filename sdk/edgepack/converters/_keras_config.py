@@ -15,6 +15,8 @@ from edgepack_runtime.errors import SchemaError
 __all__ = ["refuse_code"]
 
 _MAX_CONFIG = 64 << 20
+# What h5py makes of the HDF5 library's errors on damaged files.
+_H5PY = (OSError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def refuse_code(path: Path) -> None:
@@ -60,7 +62,7 @@ def _from_hdf5(path: Path) -> bytes:
     try:
         with h5py.File(path, "r") as file:
             config = file.attrs.get("model_config")
-    except OSError as error:
+    except _H5PY as error:
         raise SourceModelError(f"the HDF5 file cannot be read: {error}") from None
     if config is None:
         raise SourceModelError("the HDF5 file holds no Keras model (no attribute 'model_config')")

@@ -268,6 +268,19 @@ def test_an_hdf5_file_whose_model_config_is_empty_is_refused(tmp_path: Path) -> 
         refuse_code(tmp_path / "model.h5")
 
 
+def test_an_hdf5_file_that_is_damaged_or_cut_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "model.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file.attrs["model_config"] = "{}"
+    whole = path.read_bytes()
+    at = whole.index(b"OHDR") + 10
+    for damaged in (whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :], whole[:at]):
+        path.write_bytes(damaged)
+        with pytest.raises(SourceModelError, match="the HDF5 file cannot be read"):
+            refuse_code(path)
+
+
 def test_standard_layers_are_no_code(tmp_path: Path) -> None:
     path = keras_file(tmp_path, layer("Dense"), layer("InputLayer"))
     assert refuse_code(path) is None
