@@ -42,21 +42,32 @@ def device(root: Path, **changes: object) -> Device:
     return realbundle.device(state=StateFolder(root / "state"), store=StoreFolder(root / "store"), **changes)
 
 
+def stored(root: Path) -> Product:
+    """Return what the store below `root` has of the product."""
+    return StoreFolder(root / "store").read().product(PRODUCT)
+
+
 @functools.cache
-def parts(security_version: int, *, good: bool = True, **header: object) -> bundlekit.Parts:
-    """Return a bundle of four segments, version ``1.N``; one that is not good fails its self-test."""
+def parts(
+    security_version: int, *, minor: int = 0, good: bool = True, asset: bytes = b"n" * 700, **header: object
+) -> bundlekit.Parts:
+    """Return a bundle of four segments, version ``1.N``, or ``1.N.M`` with the same security version as ``1.N``.
+
+    One that is not good fails its self-test.
+    """
     what, board = realbundle.model(), realbundle.profile()
+    version = f"1.{security_version}" + (f".{minor}" if minor else "")
     golden = None if good else [replace(s, outputs={n: v + 9 for n, v in s.outputs.items()}) for s in what.golden]
-    text = replace(realbundle.manifest(what, board), version=f"1.{security_version}")
+    text = replace(realbundle.manifest(what, board), version=version)
     recipe = realbundle.recipe(what, text, board, golden)
-    more = (("labels.txt", EntryRole.LABELS, LABELS), ("notes.txt", EntryRole.ASSET, b"n" * 700))
-    bundle_id = bundlekit.seed(f"bundle {security_version}", 16)
+    more = (("labels.txt", EntryRole.LABELS, LABELS), ("notes.txt", EntryRole.ASSET, asset))
+    bundle_id = bundlekit.seed(f"bundle {version}", 16)
     changed = replace(recipe.header, security_version=security_version, bundle_id=bundle_id, **header)
     return bundlekit.make(recipe, header=changed, entries=tuple(sorted((*recipe.entries, *more))))
 
 
-def bundle(security_version: int, *, good: bool = True, **header: object) -> bytes:
-    return parts(security_version, good=good, **header).file()
+def bundle(security_version: int, **options: object) -> bytes:
+    return parts(security_version, **options).file()
 
 
 def plaintexts() -> list[bytes]:

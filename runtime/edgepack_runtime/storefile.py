@@ -116,7 +116,11 @@ class StoreFolder:
         return sum(_usage(self._slots / name) for name in slot.files)
 
     def usage(self) -> int:
-        """Return how many bytes of the disk all files in the slots take, those of no slot too."""
+        """Return how many bytes of the disk all files in the slots take, those of no slot too.
+
+        Raises:
+            FileError: the folder cannot be listed.
+        """
         return sum(_usage(path) for path in _listed(self._slots))
 
     def refuse_lack_of_room(self, slot: Slot, replaced: Slot | None) -> None:
@@ -180,7 +184,7 @@ class StoreFolder:
             self._tidy_slots(store)
 
     def _tidy_slots(self, store: Store) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, FileError):
             for stranger in self._strangers(store):
                 stranger.unlink()
 
@@ -201,3 +205,5 @@ def _listed(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise file_error("list", folder, error) from None

@@ -8,17 +8,23 @@ old state the change must then succeed. A change that said it was done must be t
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib.metadata
+import os
 import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 from diskmodel import Image, digest_of, read_image, write_image
 from simulated_disk import ERRORS, KINDS, Fault, PowerCut, SimulatedDisk
 
-from edgepack_runtime._files import is_leftover
+from edgepack_runtime._files import file_error, is_leftover, sync_folder
 from edgepack_runtime.errors import EdgepackError
 
 # Enough to see what is wrong.
@@ -44,6 +50,19 @@ class Scenario:
     changes_nothing: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drill:
+    """A mistake, made while `made()` is entered or by a disk deaf to syncs. The campaign over `scenario` must
+    notice, in words that hold `noticed`.
+    """
+
+    name: str
+    scenario: str
+    noticed: str
+    made: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    deaf_to: frozenset[str] = frozenset()
+
+
 @dataclass(kw_only=True)
 class Findings:
     """What came of the fault points of one scenario, or of several."""
@@ -64,6 +83,16 @@ class Findings:
         return f"{self.points} fault points, {self.images} disk images; {verdicts}; {len(self.violations)} violations"
 
 
+def _asked_once() -> AbstractContextManager[object]:
+    """Look up each installed package's version once: that takes longer than most of what is under test."""
+    return patch.object(importlib.metadata, "version", functools.cache(importlib.metadata.version))
+
+
+def _unsynced() -> AbstractContextManager[object]:
+    """Answer syncs at once, on a folder that no cut will hit any more."""
+    return patch.object(os, "fsync", lambda descriptor: None)
+
+
 class _Campaign:
     def __init__(self, scenario: Scenario, folder: Path, deaf_to: frozenset[str]) -> None:
         self.scenario = scenario
@@ -78,22 +107,23 @@ class _Campaign:
         prepared.mkdir()
         scenario.prepare(prepared)
         self.before = read_image(prepared)
-        self.old = self._start(prepared)
+        self.operations: tuple[str, ...] = ()
+        self.old = self.new = self._tried("before the change", lambda: self._start(prepared))
         with self._disk(prepared) as disk:
-            scenario.act(prepared)
-        self.operations = tuple(disk.operations)
-        self.new = self._start(prepared)
+            self._tried("no fault", lambda: scenario.act(prepared))
+        self._expect(disk.unbooked() == [], "no fault", f"around os: {disk.unbooked()}")
+        self.new = self._tried("after the change", lambda: self._start(prepared))
         changed = "changed" if self.new != self.old else "did not change"
         self._expect((self.new == self.old) == scenario.changes_nothing, "no fault", f"{changed} what is in force")
-        self._expect(disk.unbooked() == [], "no fault", f"around os: {disk.unbooked()}")
-        self._look(disk, "no fault", done=True)
+        if not self.findings.violations:
+            self.operations = tuple(disk.operations)
+            self._look(disk, "no fault", done=True)
 
-    def run(self) -> Findings:
-        for at, operation in enumerate(self.operations):
-            for kind in KINDS:
-                fault = Fault(at=at, kind=kind)
-                if fault.applies_to(operation) and len(self.findings.violations) < MOST_VIOLATIONS:
-                    self._point(fault)
+    def run(self, every: int) -> Findings:
+        points = [(Fault(at=at, kind=kind), what) for at, what in enumerate(self.operations) for kind in KINDS]
+        for fault in [fault for fault, operation in points if fault.applies_to(operation)][::every]:
+            if len(self.findings.violations) < MOST_VIOLATIONS:
+                self._point(fault)
         return self.findings
 
     def _point(self, fault: Fault) -> None:
@@ -143,7 +173,7 @@ class _Campaign:
             return f"left over after a start: {left}"
         if found == self.old != self.new:
             try:
-                with self._disk(root):
+                with _unsynced():
                     self.scenario.act(root)
                 again = self._start(root)
             except Exception as error:  # noqa: BLE001 - whatever keeps a device from going on
@@ -160,8 +190,15 @@ class _Campaign:
         else:
             self._violation(where, f"found {found}" + (" after the change was reported as done" if done else ""))
 
+    def _tried(self, where: str, act: Callable[[], object]) -> object:
+        try:
+            return act()
+        except Exception as error:  # noqa: BLE001 - what fails without a fault is worth no campaign
+            return self._violation(where, f"raised {error!r}")
+
     def _start(self, root: Path) -> object:
-        with self._disk(root):
+        # What it changes is looked at right away, and not after another cut.
+        with _unsynced():
             return self.scenario.start(root)
 
     def _disk(self, root: Path, fault: Fault | None = None) -> SimulatedDisk:
@@ -179,12 +216,30 @@ class _Campaign:
         self.findings.violations.append(f"{self.scenario.name}: {where}: {what}")
 
 
-def run(scenario: Scenario, folder: Path, *, deaf_to: frozenset[str] = frozenset()) -> Findings:
-    """Return what came of every fault point of a scenario.
+def run(scenario: Scenario, folder: Path, *, deaf_to: frozenset[str] = frozenset(), every: int = 1) -> Findings:
+    """Return what came of the fault points of a scenario.
 
     Args:
         scenario: the change.
         folder: an empty folder to work in.
         deaf_to: as for `SimulatedDisk`.
+        every: take each fault point with 1, each second with 2.
     """
-    return _Campaign(scenario, folder, deaf_to).run()
+    with _asked_once():
+        return _Campaign(scenario, folder, deaf_to).run(every)
+
+
+def written_in_place(path: Path, data: bytes, *, mode: int = 0o644, whole: bool = True) -> None:
+    """As `write_whole`, by somebody who forgot why it is as it is; a drill."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            count = os.write(descriptor, data)
+            while whole and count < len(data):
+                count += os.write(descriptor, data[count:])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise file_error("write", path, error) from None

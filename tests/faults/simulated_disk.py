@@ -69,7 +69,8 @@ class SimulatedDisk:
         self._open: dict[int, tuple[Node, str]] = {}
         self._real: dict[str, Any] = {}
         # Where folders really are; asked once each, until a name changes.
-        self._folders: dict[Path, Path] = {}
+        self._folders: dict[str, str] = {}
+        self._prefix = f"{self.root}/"
         self._books: Books
 
     def __enter__(self) -> SimulatedDisk:
@@ -98,33 +99,37 @@ class SimulatedDisk:
         """Return the folder and the name that a path below the root stands for; the last part is not followed."""
         whole = self._whole(path)
         folder = self._books.top
-        for part in whole.parent.relative_to(self.root).parts:
+        *parts, name = whole[len(self._prefix) :].split("/")
+        for part in parts:
             step = folder.current.get(part)
             assert isinstance(step, Folder), f"{path}: {part} is no folder that was booked"
             folder = step
-        return folder, whole.name
+        return folder, name
 
     def _node(self, path: Any) -> Node | None:
-        real = Path(os.fsdecode(path)).resolve()
-        if real == self.root:
+        whole = self._whole(path)
+        if os.path.islink(whole):  # noqa: PTH114
+            whole = os.path.realpath(whole)
+        if whole + "/" == self._prefix:
             return self._books.top
-        folder, name = self._find(real)
+        folder, name = self._find(whole)
         return folder.current.get(name)
 
     def _is_ours(self, path: Any, options: Mapping[str, Any]) -> bool:
         if isinstance(path, int):
             return path in self._open
-        ours = self._whole(path).is_relative_to(self.root)
+        ours = (self._whole(path) + "/").startswith(self._prefix)
         relative = any(options.get(name) is not None for name in ("dir_fd", "src_dir_fd", "dst_dir_fd"))
         assert not (ours and relative), f"{path}: paths relative to a descriptor are not booked"
         return ours
 
-    def _whole(self, path: Any) -> Path:
+    def _whole(self, path: Any) -> str:
         """Return a path whose folders are real; its last part may be a link."""
-        absolute = Path(os.fsdecode(path)).absolute()
-        if absolute.parent not in self._folders:
-            self._folders[absolute.parent] = absolute.parent.resolve()
-        return self._folders[absolute.parent] / absolute.name
+        # Strings, and not paths: a campaign spends most of its time here.
+        folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return f"{self._folders[folder]}/{name}"
 
     # The operations.
 
@@ -152,7 +157,8 @@ class SimulatedDisk:
 
     def _stand_ins(self) -> dict[str, Callable[..., Any]]:
         return {
-            "open": self._os_open, "close": self._os_close, "read": self._os_read, "write": self._os_write,
+            "open": self._os_open, "close": self._os_close, "read": self._os_read, "pread": self._os_pread,
+            "write": self._os_write,
             "fsync": self._os_fsync, "fdatasync": self._os_fsync, "ftruncate": self._os_ftruncate,
             "rename": self._os_rename, "replace": self._os_rename, "link": self._os_link, "symlink": self._os_symlink,
             "unlink": self._os_unlink, "remove": self._os_unlink, "mkdir": self._os_mkdir, "rmdir": self._os_rmdir,
@@ -194,6 +200,12 @@ class SimulatedDisk:
     def _os_read(self, descriptor: int, size: int) -> bytes:
         def action() -> bytes:
             return self._real["read"](descriptor, size)  # type: ignore[no-any-return]
+
+        return self._do("read", self._open[descriptor][1], action) if descriptor in self._open else action()  # type: ignore[no-any-return]
+
+    def _os_pread(self, descriptor: int, size: int, offset: int) -> bytes:
+        def action() -> bytes:
+            return self._real["pread"](descriptor, size, offset)  # type: ignore[no-any-return]
 
         return self._do("read", self._open[descriptor][1], action) if descriptor in self._open else action()  # type: ignore[no-any-return]
 

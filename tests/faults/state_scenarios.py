@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from campaign import Scenario
+from campaign import Drill, Scenario, written_in_place
 
 import bundlekit
 import realbundle
@@ -154,36 +152,8 @@ SCENARIOS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drill:
-    """A mistake, made while `made()` is entered or by a disk deaf to syncs. The campaign over `scenario` must
-    notice, in words that hold `noticed`.
-    """
-
-    name: str
-    scenario: str
-    noticed: str
-    made: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
-    deaf_to: frozenset[str] = frozenset()
-
-
-def _written_in_place(path: Path, data: bytes, *, mode: int = 0o644, whole: bool = True) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        try:
-            count = os.write(descriptor, data)
-            while whole and count < len(data):
-                count += os.write(descriptor, data[count:])
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise file_error("write", path, error) from None
-
-
 def _written_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    _written_in_place(path.with_name(f".{path.name}.part"), data, mode=mode, whole=False)
+    written_in_place(path.with_name(f".{path.name}.part"), data, mode=mode, whole=False)
     try:
         path.with_name(f".{path.name}.part").replace(path)
         sync_folder(path.parent)
@@ -230,7 +200,7 @@ DRILLS = (
     Drill(
         name="written in place",
         scenario="first provision",
-        made=lambda: patch.object(statefile, "write_whole", _written_in_place),
+        made=lambda: patch.object(statefile, "write_whole", written_in_place),
         noticed="stuck with the old state",
     ),
     Drill(

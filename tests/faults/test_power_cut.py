@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,21 +13,27 @@ from pathlib import Path
 
 import pytest
 import state_scenarios
+import store_scenarios
 from campaign import run
-from simulated_disk import SimulatedDisk
+from simulated_disk import Fault, SimulatedDisk
 from tools import power_cut
 
-BY_NAME = {scenario.name: scenario for scenario in state_scenarios.SCENARIOS}
+from edgepack_runtime.errors import FileError
+
+BY_NAME = {s.name: s for s in (*state_scenarios.SCENARIOS, *store_scenarios.SCENARIOS)}
+DRILLS = (*state_scenarios.DRILLS, *store_scenarios.DRILLS)
 KILLS = 200
 
 
 @pytest.mark.slow
-def test_at_every_fault_point_of_every_change_the_old_or_the_new_state_is_found(capsys):
-    assert power_cut.main([]) == 0, capsys.readouterr().out
+# All of the store's take minutes: `python -m tools.power_cut store`.
+@pytest.mark.parametrize("words", [["state"], ["store", "--every", "11"]], ids=["state", "store"])
+def test_at_each_fault_point_of_every_change_what_was_before_or_comes_after_is_found(capsys, words):
+    assert power_cut.main(words) == 0, capsys.readouterr().out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("drill", state_scenarios.DRILLS, ids=lambda drill: drill.name.replace(" ", "-"))
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name.replace(" ", "-"))
 def test_the_campaign_notices_a_mistake(tmp_path, drill):
     with drill.made():
         found = run(BY_NAME[drill.scenario], tmp_path, deaf_to=drill.deaf_to)
@@ -66,3 +73,25 @@ def test_kill_nine_at_random_moments_leaves_the_last_reported_floor_or_the_next(
     # Otherwise the kills came too late, or always at the same place.
     assert found["kills"] == KILLS
     assert found["distinct_floors"] >= 5
+
+
+@pytest.mark.slow
+def test_kill_nine_of_an_installer_leaves_the_last_reported_bundle_or_the_next(capsys):
+    # 200 of them: `python -m tools.power_cut --kills 200`.
+    assert power_cut.main(["--kills", "40"]) == 0, capsys.readouterr().out
+
+
+def test_after_a_sync_that_failed_an_installation_begins_anew(tmp_path):
+    store_scenarios.provision(tmp_path)
+    rehearsal = tmp_path.with_name("rehearsal")
+    shutil.copytree(tmp_path, rehearsal)
+    with SimulatedDisk(rehearsal) as disk:
+        store_scenarios.install(rehearsal, store_scenarios.source(3))
+    at = [i for i, what in enumerate(disk.log) if what.startswith("sync ") and what.endswith("/1.edgepack")]
+    with SimulatedDisk(tmp_path, Fault(at=at[0], kind="EIO")) as disk:
+        with pytest.raises(FileError, match="Input/output error"):
+            store_scenarios.install(tmp_path, store_scenarios.source(3))
+        # The bytes are still in memory, where they look as if they were on the disk.
+        store_scenarios.install(tmp_path, store_scenarios.source(3))
+    left = {image["store/slots/1.edgepack"] for image in disk.images(random.Random(0))}
+    assert left == {store_scenarios.source(3).read_bytes()}
