@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -62,7 +63,9 @@ class BundleFile:
         """Close the file; closing twice is allowed."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            # It was only read: an error now says nothing about what was.
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
     def __enter__(self) -> BundleFile:
         return self
