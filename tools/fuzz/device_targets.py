@@ -11,7 +11,7 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable
-from functools import cache
+from dataclasses import replace
 
 import numpy as np
 
@@ -44,7 +44,8 @@ from edgepack_runtime.store import Store
 from edgepack_runtime.table import SignedTable
 from edgepack_runtime.tensors import DTYPES, TensorSpec
 from edgepack_runtime.trust import TrustedKeys
-from edgepack_runtime.trust_update import TrustDocument, TrustState, apply_update, provision, trust_container
+from edgepack_runtime.trust_file import update_trust
+from edgepack_runtime.trust_update import TrustDocument
 from edgepack_runtime.verify import Policy, VerifiedBundle, verify
 from tools.fuzz import seeds
 from tools.fuzz.target import Target, file, ignore
@@ -160,14 +161,10 @@ _FIRST = TrustDocument(
 )
 
 
-@cache
-def _in_force() -> TrustState:
-    return provision(trust_container(seeds.trust_container_file(_FIRST.pack())))
-
-
 def _trust_update(data: bytes) -> None:
     """Take a signed region; the root that is trusted signs whatever it is, and no other key does."""
-    after = apply_update(_in_force(), trust_container(seeds.trust_container_file(data)))
+    in_force = file("in-force.trust", seeds.trust_container_file(_FIRST.pack()))
+    after = update_trust(in_force, [file("next.trust", seeds.trust_container_file(data))])
     assert after.document.version == _FIRST.version + 1, "a version was left out"
     root = after.document.root
     assert root.threshold == 1, "more signatures are wanted than there are"
@@ -259,7 +256,9 @@ DEVICE_TARGETS = {
         seeds=seeds.trust_documents,
     ),
     "trust_update": Target(
-        run=_trust_update, errors=(BundleError,), seeds=lambda: [*seeds.trust_documents(), _FIRST.pack()]
+        run=_trust_update,
+        errors=(BundleError,),
+        seeds=lambda: [*seeds.trust_documents(), _FIRST.pack(), replace(_FIRST, version=2).pack()],
     ),
     "state": Target(run=_state, errors=(StateError,), seeds=seeds.states),
     "store": Target(run=_store, errors=(StoreError,), seeds=seeds.stores),

@@ -36,6 +36,7 @@ PARSERS: dict[str, tuple[str, ...]] = {
     "edgepack_runtime.golden:unpack_golden": ("golden",),
     "edgepack_runtime.compression:decompress": ("zstd",),
     "edgepack_runtime.trust_update:TrustDocument.parse": ("trust", "trust_document", "trust_update"),
+    "edgepack_runtime.trust_file:update_trust": ("trust_update",),
     "edgepack_runtime.trust_update:apply_update": ("trust_update",),
     # What lies on a device.
     "edgepack_runtime.device:Device.from_file": ("device",),
