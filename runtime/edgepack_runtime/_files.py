@@ -2,45 +2,110 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import select
+import stat
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgepack_runtime.errors import FileError
 
 __all__ = [
+    "PIPE_PATIENCE",
     "drop_standard_output",
     "file_error",
     "is_leftover",
     "read_capped",
     "read_if_there",
+    "read_secret",
     "sync_folder",
     "write_all_whole",
     "write_whole",
 ]
 
 
-def file_error(verb: str, path: Path, error: OSError) -> FileError:
+# Seconds until a pipe must have brought all it has: the program behind it may ask its user something first.
+PIPE_PATIENCE = 60.0
+# What file systems without hard links answer to `link`: FAT and exFAT, as on USB sticks, and some on networks.
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+def file_error(verb: str, path: Path, error: OSError | ValueError) -> FileError:
     """Return the error for a failed system call on `path`."""
-    return FileError(f"cannot {verb} {path}: {error.strerror or error}")
+    return FileError(f"cannot {verb} {path}: {getattr(error, 'strerror', None) or error}")
 
 
 def read_capped(path: Path, cap: int) -> bytes:
-    """Return a file's bytes.
+    """Return the bytes of a regular file; anything else could keep its reader waiting, or never end.
 
     Raises:
-        FileError: it cannot be read, or is longer than `cap` bytes.
+        FileError: it cannot be read, is no regular file, or is longer than `cap` bytes.
     """
+    return _read_whole(path, cap, None)
+
+
+def read_secret(path: Path, cap: int, *, patience: float = PIPE_PATIENCE) -> bytes:
+    """Return the bytes of a regular file, or what a pipe brings: a secret need never lie on a disk.
+
+    Args:
+        path: a file, a FIFO, or what a shell makes of ``<(program)``. A pipe can be read once.
+        cap: how many bytes there may be.
+        patience: seconds until whoever writes into a pipe must have closed it.
+
+    Raises:
+        FileError: it cannot be read, is neither a file nor a pipe, is longer than that, or is not closed in time.
+    """
+    return _read_whole(path, cap, patience)
+
+
+def _read_whole(path: Path, cap: int, patience: float | None) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(cap + 1)
-    except OSError as error:
+        # Else the opening of a pipe without a writer would not return.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):
+                raise FileError(f"cannot read {path}: it is a folder")
+            is_pipe = stat.S_ISFIFO(mode)
+            if not stat.S_ISREG(mode) and not (is_pipe and patience is not None):
+                raise FileError(
+                    f"cannot read {path}: it is no regular file" + ("" if patience is None else " and no pipe")
+                )
+            data = _read_all(descriptor, cap + 1, patience if is_pipe else None)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:
+        # A ValueError is a name with a NUL, which JSON can spell.
         raise file_error("read", path, error) from None
+    if data is None:
+        raise FileError(f"cannot read {path}: nobody wrote into this pipe and closed it within {patience:g} seconds")
     if len(data) > cap:
         del data  # it may be a key: nothing of it belongs in the frame of a traceback
         raise FileError(f"{path} is longer than the {cap} bytes such a file may have")
     return data
+
+
+def _read_all(descriptor: int, most: int, patience: float | None) -> bytes | None:
+    """Return at most `most` bytes; None if `patience` ran out, which makes the descriptor one of a pipe."""
+    deadline = None if patience is None else time.monotonic() + patience
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    parts: list[bytes] = []
+    try:
+        while most > 0:
+            if deadline is not None and not waiting.poll(max(0, deadline - time.monotonic()) * 1000):
+                return None
+            parts.append(os.read(descriptor, most))
+            most -= len(parts[-1])
+            if not parts[-1]:
+                break
+        return b"".join(parts)
+    finally:
+        # Of a key, nothing stays in the frame of an error.
+        parts.clear()
 
 
 def read_if_there(path: Path, cap: int) -> bytes | None:
@@ -51,7 +116,8 @@ def read_if_there(path: Path, cap: int) -> bytes | None:
     """
     parts = []
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Not waiting for a writer, should it be a pipe that somebody put there.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             while cap > 0 and (part := os.read(descriptor, cap)):
                 parts.append(part)
@@ -60,7 +126,7 @@ def read_if_there(path: Path, cap: int) -> bytes | None:
             os.close(descriptor)
     except FileNotFoundError:
         return None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise file_error("read", path, error) from None
     return b"".join(parts)
 
@@ -82,9 +148,9 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644,
     Raises:
         FileError: the folder is missing or not writable, the disk is full, the file exists and must not, or is none.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         _refuse_other_than_file(path)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             try:
@@ -96,7 +162,7 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644,
             if replace:
                 temporary.replace(path)
             else:
-                os.link(temporary, path)
+                _give_name(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
@@ -104,6 +170,22 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644,
         raise FileError(f"{path} exists and is not overwritten") from None
     except OSError as error:
         raise file_error("write", path, error) from None
+
+
+def _give_name(temporary: Path, path: Path) -> None:
+    """Give a complete file a name that nothing has yet."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # The name is taken first, so that two writers cannot have it; cut here, an empty file is left.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            temporary.replace(path)
+        except BaseException:
+            path.unlink()
+            raise
 
 
 def write_all_whole(files: Mapping[Path, bytes]) -> None:
@@ -134,6 +216,8 @@ def write_all_whole(files: Mapping[Path, bytes]) -> None:
 
 
 def _refuse_other_than_file(path: Path) -> None:
+    if not path.name or "\0" in str(path):
+        raise FileError(f"cannot write {path}: this is no name of a file")
     # A rename onto /dev/null or /dev/stdout would put a file in its place.
     if path.exists() and not path.is_file():
         raise FileError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'no regular file'}")

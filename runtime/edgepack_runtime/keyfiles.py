@@ -14,12 +14,13 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from edgepack_runtime._files import read_capped
+from edgepack_runtime._files import read_secret
 from edgepack_runtime.errors import FileError, KeyFileError
 from edgepack_runtime.grants import DeviceKey, RecipientKey, grant_kind
 from edgepack_runtime.signing import SigningKey, VerifyingKey, algorithm_of
 
 __all__ = [
+    "MAX_PASSPHRASE",
     "RECIPIENT_ROLES",
     "ROLES",
     "SIGNING_ROLES",
@@ -32,6 +33,8 @@ __all__ = [
     "passphrase_in",
     "read_key_file",
     "read_label",
+    "recipient_in",
+    "verifying_key_in",
     "write_label",
 ]
 
@@ -42,7 +45,8 @@ ROLES = (*SIGNING_ROLES, *RECIPIENT_ROLES)
 PassphraseSource = Callable[[str], bytes]
 
 _MAX_BYTES = 64 << 10
-_MAX_PASSPHRASE = 1 << 10
+# Of the file or pipe that a passphrase is the first line of.
+MAX_PASSPHRASE = 1 << 10
 _LABEL = re.compile(rb"^edgepack-(role|key-id): ([a-z0-9]{1,64})\r?$", re.MULTILINE)
 
 
@@ -67,13 +71,13 @@ def write_label(role: str, key_id: bytes) -> bytes:
 
 
 def read_key_file(path: Path) -> bytes:
-    """Return the text of a key file.
+    """Return the text of a key file, or what a pipe brings, such as ``<(vault read ...)``.
 
     Raises:
-        KeyFileError: it cannot be read, or is too long for a key.
+        KeyFileError: it cannot be read, is neither a file nor a pipe, or is too long for a key.
     """
     try:
-        return read_capped(path, _MAX_BYTES)
+        return read_secret(path, _MAX_BYTES)
     except FileError as error:
         raise KeyFileError(error.message, hint="`edgepack keys generate` makes keys") from None
 
@@ -86,7 +90,7 @@ def passphrase_in(path: Path) -> PassphraseSource:
 
     def read(_: str) -> bytes:
         try:
-            line = read_capped(path, _MAX_PASSPHRASE).partition(b"\n")[0].rstrip(b"\r")
+            line = read_secret(path, MAX_PASSPHRASE).partition(b"\n")[0].rstrip(b"\r")
         except FileError as error:
             raise KeyFileError(f"passphrase: {error.message}") from None
         if not line:
@@ -126,8 +130,7 @@ def _parse_private(path: Path, data: bytes, passphrase: PassphraseSource | None)
         raise KeyFileError(f"{path}: the passphrase does not open this private key") from None
 
 
-def _public(path: Path, roles: tuple[str, ...]) -> object:
-    data = read_key_file(path)
+def _public(path: Path, data: bytes, roles: tuple[str, ...]) -> object:
     try:
         if b"PRIVATE KEY" in data:
             raise KeyFileError(
@@ -174,7 +177,19 @@ def load_verifying_key(path: Path, *, roles: tuple[str, ...] = ("release",)) -> 
     Raises:
         KeyFileError: it cannot be read, is labelled otherwise, or holds another kind of key.
     """
-    key = _public(path, roles)
+    return verifying_key_in(read_key_file(path), path, roles=roles)
+
+
+def verifying_key_in(data: bytes, path: Path, *, roles: tuple[str, ...] = ("release",)) -> VerifyingKey:
+    """Return the Ed25519 or P-256 public key in a PEM text; `path` names it in messages.
+
+    Raises:
+        KeyFileError: it is labelled otherwise, or holds another kind of key.
+    """
+    try:
+        key = _public(path, data, roles)
+    finally:
+        del data
     _checked(path, key)
     return key  # type: ignore[return-value]
 
@@ -204,7 +219,19 @@ def load_recipient(path: Path) -> RecipientKey:
     Raises:
         KeyFileError: it cannot be read, is labelled a signing key, or holds another kind of key.
     """
-    key = _public(path, RECIPIENT_ROLES)
+    return recipient_in(read_key_file(path), path)
+
+
+def recipient_in(data: bytes, path: Path) -> RecipientKey:
+    """Return the X25519, P-256 or RSA public key in a PEM text; `path` names it in messages.
+
+    Raises:
+        KeyFileError: it is labelled a signing key, or holds another kind of key.
+    """
+    try:
+        key = _public(path, data, RECIPIENT_ROLES)
+    finally:
+        del data
     _check_recipient(path, key)
     return key  # type: ignore[return-value]
 

@@ -5,11 +5,12 @@ A sidecar file is a grants block and nothing else (`docs/bundle-format.md`, "Sid
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.container import MAX_GRANTS_LENGTH, Container, Grant, parse_grants
-from edgepack_runtime.errors import FileError, FormatError
+from edgepack_runtime.errors import FormatError
 from edgepack_runtime.grants import DeviceKey, grant_for
 from edgepack_runtime.signing import key_id
 
@@ -30,8 +31,6 @@ def read_sidecar(path: Path) -> tuple[Grant, ...]:
         FileError: it cannot be read, is no regular file, or is longer than a grants block may be.
         FormatError: it is no grants block.
     """
-    if path.exists() and not path.is_file():
-        raise FileError(f"{path} is no regular file")
     try:
         return parse_grants(read_capped(path, MAX_GRANTS_LENGTH))
     except FormatError as error:
@@ -57,10 +56,19 @@ def sidecar_grants(
     if named is not None:
         return read_sidecar(named)
     path = sidecar_path(bundle)
-    if private_key is None or not path.exists():
+    if private_key is None or not _is_there(path):
         return ()
     wanted = key_id(private_key.public_key())
     # What is in the bundle is enough: a stale or damaged file beside it must not stop a device that does not need it.
     if grant_for(wanted, container.grants) is not None:
         return ()
     return read_sidecar(path)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        # The bundle's name may leave no room for the suffix. Any other trouble, reading will tell.
+        return error.errno not in (errno.ENOENT, errno.ENAMETOOLONG)
+    return True

@@ -11,11 +11,9 @@ import os
 from pathlib import Path
 
 from edgepack_runtime.errors import KeyFileError
-from edgepack_runtime.keyfiles import PassphraseSource, passphrase_in
+from edgepack_runtime.keyfiles import MAX_PASSPHRASE, PassphraseSource, passphrase_in
 
 __all__ = ["ask_terminal", "ask_terminal_twice", "from_descriptor", "passphrase_from"]
-
-_MAX_BYTES = 1 << 10
 
 
 def passphrase_from(file: Path | None, descriptor: int | None) -> PassphraseSource:
@@ -76,12 +74,20 @@ def from_descriptor(descriptor: int) -> PassphraseSource:
     Raises:
         KeyFileError: it cannot be read, or holds no passphrase.
     """
+    if descriptor in (1, 2):
+        raise KeyFileError(f"passphrase: file descriptor {descriptor} is where results or messages go")
     try:
         with os.fdopen(descriptor, "rb") as file:
-            line = file.read(_MAX_BYTES).partition(b"\n")[0].rstrip(b"\r")
-    except (OSError, ValueError) as error:
+            line = file.readline(MAX_PASSPHRASE + 1).rstrip(b"\r\n")
+    except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise KeyFileError(f"passphrase: cannot read file descriptor {descriptor}: {reason}") from None
+    if len(line) > MAX_PASSPHRASE:
+        # Cut, it would encrypt a key under something nobody knows.
+        del line
+        raise KeyFileError(
+            f"passphrase: the first line of file descriptor {descriptor} is longer than {MAX_PASSPHRASE} bytes"
+        )
     if not line:
         raise KeyFileError(f"passphrase: the first line of file descriptor {descriptor} is empty")
     return lambda _: line

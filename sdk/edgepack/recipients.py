@@ -8,7 +8,7 @@ from pathlib import Path
 from edgepack_runtime.enrolment import Enrolment
 from edgepack_runtime.errors import KeyFileError, SchemaError
 from edgepack_runtime.grants import RecipientKey
-from edgepack_runtime.keyfiles import load_recipient, read_key_file
+from edgepack_runtime.keyfiles import read_key_file, recipient_in
 from edgepack_runtime.signing import key_id
 
 __all__ = ["Recipient", "read_recipient"]
@@ -35,10 +35,13 @@ def read_recipient(path: Path) -> Recipient:
         KeyFileError: it is neither, or the key cannot receive bundles.
     """
     data = read_key_file(path)
-    if not data.lstrip().startswith(b"{"):
-        return Recipient(name=path.name, public_key=load_recipient(path), profile=None)
     try:
+        if not data.lstrip().startswith(b"{"):
+            return Recipient(name=path.name, public_key=recipient_in(data, path), profile=None)
         enrolment = Enrolment.from_json(data, str(path))
     except SchemaError as error:
         raise KeyFileError(error.message, hint=error.hint) from None
+    finally:
+        # Should it be a private key, no frame of the refusal shall hold it.
+        del data
     return Recipient(name=enrolment.name, public_key=enrolment.public_key, profile=enrolment.profile)

@@ -11,6 +11,7 @@ import sys
 # The system call's number on x86-64 and on 64-bit ARM, and its first argument where that tells which one is meant.
 CALLS = {
     "landlock": (444, 444, None),
+    "links": (86, 37, None),
     "namespaces": (272, 97, None),
     "seccomp": (157, 167, 22),
 }

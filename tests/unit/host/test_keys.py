@@ -100,7 +100,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
         (load_device_key, "trust.json", r"trust.json: no PEM private key"),
         (load_recipient, "trust.json", r"trust.json: no PEM public key"),
         (load_device_key, "missing.pem", r"missing.pem: No such file"),
-        (load_signing_key, ".", r"Is a directory"),
+        (load_signing_key, ".", r"cannot read .*: it is a folder"),
     ],
 )
 def test_a_key_of_another_role_is_refused(tmp_path, load, which, complaint):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edgepack_runtime._files import read_capped, write_all_whole, write_whole
+from edgepack_runtime._files import read_capped, read_if_there, read_secret, write_all_whole, write_whole
 from edgepack_runtime.errors import FileError
 
 
@@ -135,9 +137,110 @@ def test_a_file_longer_than_the_cap_is_refused(tmp_path):
         read_capped(tmp_path / "a", 4)
 
 
-def test_an_endless_file_is_refused():
-    with pytest.raises(FileError, match=r"longer than"):
-        read_capped(Path("/dev/zero"), 4)
+@pytest.mark.parametrize("read", [read_capped, read_secret])
+def test_a_device_is_refused(read):
+    with pytest.raises(FileError, match=r"cannot read /dev/zero: it is no regular file"):
+        read(Path("/dev/zero"), 4)
+
+
+@pytest.mark.parametrize("read", [read_capped, read_secret, read_if_there])
+def test_a_name_that_no_file_can_have_is_refused(read):
+    with pytest.raises(FileError, match=r"cannot read a\x00b: embedded null byte"):
+        read(Path("a\0b"), 4)
+
+
+@pytest.mark.parametrize("name", ["/", "a\0b", "a\0b/c"])
+def test_a_name_that_no_file_can_have_is_not_written(name):
+    with pytest.raises(FileError, match=r"cannot write .*: this is no name of a file"):
+        write_whole(Path(name), b"data")
+
+
+def test_a_pipe_that_nobody_writes_into_is_refused_at_once_where_no_secret_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match=r"cannot read .*pipe: it is no regular file"):
+        read_capped(tmp_path / "pipe", 4)
+
+
+def test_a_pipe_in_the_place_of_what_may_be_missing_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert read_if_there(tmp_path / "pipe", 4) == b""
+
+
+@contextlib.contextmanager
+def written(data: bytes, *, closed: bool = True) -> Iterator[Path]:
+    """Give the path of a pipe as a shell's ``<(program)`` makes it; the program has ended, or goes on."""
+    read, write = os.pipe()
+    os.write(write, data)
+    try:
+        if closed:
+            os.close(write)
+        yield Path(f"/dev/fd/{read}")
+    finally:
+        os.close(read)
+        if not closed:
+            os.close(write)
+
+
+def test_a_secret_may_come_from_a_pipe():
+    with written(b"1234") as pipe:
+        assert read_secret(pipe, 4) == b"1234"
+
+
+def test_a_secret_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    code = f"import time; time.sleep(0.2); open({str(tmp_path / 'pipe')!r}, 'wb').write(b'12')"
+    with subprocess.Popen([sys.executable, "-c", code]) as writer:
+        assert read_secret(tmp_path / "pipe", 4) == b"12"
+    assert writer.returncode == 0
+
+
+def test_a_pipe_longer_than_the_cap_is_refused():
+    with written(b"12345") as pipe, pytest.raises(FileError, match=r"longer than the 4 bytes"):
+        read_secret(pipe, 4)
+
+
+def test_a_pipe_that_nobody_opens_is_not_waited_for_forever(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match=r"pipe: nobody wrote into this pipe and closed it within 0.1 seconds"):
+        read_secret(tmp_path / "pipe", 4, patience=0.1)
+
+
+def test_a_pipe_that_is_never_closed_is_not_waited_for_forever():
+    with written(b"12", closed=False) as pipe, pytest.raises(FileError, match=r"within 0.1 seconds"):
+        read_secret(pipe, 4, patience=0.1)
+
+
+def where_there_are_no_links(folder: Path, code: str) -> str:
+    """Run `code` where the file system has no hard links, as FAT has none; return what it printed."""
+    script = (
+        "from pathlib import Path\nfrom edgepack_runtime._files import write_whole\n"
+        f"from edgepack_runtime.errors import FileError\nfolder = Path({str(folder)!r})\n"
+        "import os\ntry:\n    os.link(folder, folder / 'x')\nexcept OSError as error:\n    print(error.strerror)\n"
+        f"try:\n    {code}\nexcept FileError as error:\n    print(error)\n"
+    )
+    kernel = Path(__file__).parents[2] / "workerkit" / "older_kernel.py"
+    done = subprocess.run(
+        [sys.executable, str(kernel), "links", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_without_hard_links_a_new_file_is_written_with_its_mode(tmp_path):
+    said = where_there_are_no_links(tmp_path, "write_whole(folder / 'a', b'new', mode=0o640, replace=False)")
+    assert (said, contents(tmp_path)) == ("Function not implemented\n", {"a": b"new"})
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_without_hard_links_a_file_that_must_not_be_replaced_is_kept(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    said = where_there_are_no_links(tmp_path, "write_whole(folder / 'a', b'new', replace=False)")
+    assert said == f"Function not implemented\n{tmp_path / 'a'} exists and is not overwritten\n"
+    assert contents(tmp_path) == {"a": b"old"}
 
 
 @pytest.mark.parametrize("write", [write_whole, lambda path, data: write_all_whole({path: data})])
