@@ -13,13 +13,12 @@ from edgepack_runtime import __version__
 from edgepack_runtime._files import drop_standard_output
 from edgepack_runtime.cli_state import add_state_commands
 from edgepack_runtime.cli_store import add_store_commands
-from edgepack_runtime.errors import EdgepackError, FileError, InputError, SchemaError
+from edgepack_runtime.errors import EdgepackError, FileError, InputError
 
 if TYPE_CHECKING:
     from edgepack_runtime.device import Device
     from edgepack_runtime.manifest import Manifest
     from edgepack_runtime.tensors import Array
-    from edgepack_runtime.trust_update import TrustState
     from edgepack_runtime.verify import VerifiedBundle
 
 __all__ = ["main"]
@@ -35,6 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader went away (`edgepack-device … | head`): nothing is left to say.
         drop_standard_output()
+        return 1
+    except OSError as error:
+        drop_standard_output()
+        what = error.filename or "standard output"
+        print(f"edgepack-device: error: cannot use {_plain(str(what))}: {error.strerror or error}", file=sys.stderr)
         return 1
 
 
@@ -87,14 +91,18 @@ def _parser() -> argparse.ArgumentParser:
         required=True, metavar="COMMAND"
     )
     show = trust.add_parser("show", help="say which keys count here, and what is revoked")
-    show.add_argument("trust", type=Path, help="the trust document of this device")
+    which = show.add_mutually_exclusive_group(required=True)
+    which.add_argument("trust", type=Path, nargs="?", help="a trust document")
+    which.add_argument(
+        "--device", type=Path, help="device.json: the document in force there, which its state may hold"
+    )
     show.add_argument("--json", action="store_true", help="print the result as JSON")
     show.set_defaults(run=_trust_show)
     update = trust.add_parser("update", help="apply updates, each the next version, signed by old and new root keys")
     update.add_argument("updates", type=Path, nargs="+", metavar="update", help="the next versions, in any order")
     where = update.add_mutually_exclusive_group(required=True)
-    where.add_argument("--trust", type=Path, help="the trust document of this device; it is replaced")
-    where.add_argument("--device", type=Path, help="device.json of a device with a state folder; it is kept there")
+    where.add_argument("--device", type=Path, help="device.json: the update is kept in its state, if it has one")
+    where.add_argument("--trust", type=Path, help="a trust document to replace; refused if an update resets floors")
     update.add_argument("--json", action="store_true", help="print the result as JSON")
     update.set_defaults(run=_trust_update)
 
@@ -105,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument("--key", type=Path, help="a device key that exists, instead of a new one")
     enroll.add_argument("--passphrase-file", type=Path, help="file whose first line opens --key")
     enroll.add_argument("--json", action="store_true", help="print the result as JSON")
-    enroll.set_defaults(run=_enroll)
+    enroll.set_defaults(run=_enroll, usage=enroll.error)
 
     add_state_commands(commands)
     add_store_commands(commands)
@@ -130,28 +138,24 @@ def _add_grants(parser: argparse.ArgumentParser) -> None:
 
 
 def _trust_show(args: argparse.Namespace) -> int:
+    from edgepack_runtime.device import Device, trust_of
     from edgepack_runtime.trust_file import describe_trust, read_trust
 
-    _print_all(describe_trust(read_trust(args.trust).document), as_json=args.json)
-    return 0
-
-
-def _trust_update(args: argparse.Namespace) -> int:
-    from edgepack_runtime.trust_file import describe_trust, update_trust
-
-    state = update_trust(args.trust, args.updates) if args.device is None else _update_stored(args)
+    state = read_trust(args.trust) if args.device is None else trust_of(Device.from_file(args.device))
     _print_all(describe_trust(state.document), as_json=args.json)
     return 0
 
 
-def _update_stored(args: argparse.Namespace) -> TrustState:
-    from edgepack_runtime.device import Device
-    from edgepack_runtime.trust_file import update_stored_trust
+def _trust_update(args: argparse.Namespace) -> int:
+    from edgepack_runtime.device import Device, update_trust_of
+    from edgepack_runtime.trust_file import describe_trust, update_trust
 
-    device = Device.from_file(args.device)
-    if device.state is None or device.profile is None:
-        raise SchemaError(f"{args.device} names no state folder", hint="update the trust document: --trust FILE")
-    return update_stored_trust(device.state, device.trust_state, device.profile, args.updates)
+    if args.device is None:
+        state = update_trust(args.trust, args.updates)
+    else:
+        state = update_trust_of(Device.from_file(args.device), args.updates)
+    _print_all(describe_trust(state.document), as_json=args.json)
+    return 0
 
 
 def _print_all(table: dict[str, object], *, as_json: bool) -> None:
@@ -160,20 +164,22 @@ def _print_all(table: dict[str, object], *, as_json: bool) -> None:
         return
     for name, value in table.items():
         for item in value if isinstance(value, list) else [value]:
-            print(f"{name.replace('_', ' '):16} {item}")
+            print(_plain(f"{name.replace('_', ' '):16} {item}"))
 
 
 def _enroll(args: argparse.Namespace) -> int:
     from edgepack_runtime.enrolment import enroll_device
     from edgepack_runtime.keyfiles import passphrase_in
 
+    if args.passphrase_file is not None and args.key is None:
+        args.usage("argument --passphrase-file: needs --key; a key made here has no passphrase")
     passphrase = None if args.passphrase_file is None else passphrase_in(args.passphrase_file)
     done = enroll_device(args.name, args.profile, args.out, key=args.key, passphrase=passphrase)
     if args.json:
         print(json.dumps(done.to_json()))
         return 0
     for line in done.lines():
-        print(line)
+        print(_plain(line))
     return 0
 
 
@@ -228,6 +234,8 @@ def _verify(args: argparse.Namespace) -> int:
 
     if args.trust is not None and args.profile is None:
         args.usage("argument --trust: needs --profile NAME, the profile the bundle must be built for")
+    if args.grants is not None and not args.self_test:
+        args.usage("argument --grants: needs --self-test; without it nothing is decrypted")
     device = _who(args)
     if not args.self_test:
         bundle, manifest = verify_bundle(args.bundle, device=device, payload=True)
@@ -241,7 +249,7 @@ def _verify(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(result))
         return 0
-    print(f"{manifest.name} {manifest.version}: signature, profile {bundle.header.profile} and version hold")
+    print(_plain(f"{manifest.name} {manifest.version}: signature, profile {bundle.header.profile} and version hold"))
     if args.self_test:
         print(
             f"self-test: {replay.samples} golden samples on {session.engine}, largest difference {replay.error:.2g}"

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack_runtime._fields import Fields, parse_json
-from edgepack_runtime._files import read_capped, read_if_there
+from edgepack_runtime._files import read_capped
 from edgepack_runtime.container import MAGIC
 from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.grants import DeviceKey
-from edgepack_runtime.keyfiles import load_device_key, load_verifying_key, passphrase_in, read_key_file
+from edgepack_runtime.keyfiles import load_device_key, passphrase_in, verifying_key_in
 from edgepack_runtime.plaintext import forbid_core_dumps
+from edgepack_runtime.state import StoredTrust
 from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.storefile import StoreFolder
 from edgepack_runtime.trust import TrustedKeys
-from edgepack_runtime.trust_file import read_trust
+from edgepack_runtime.trust_file import trust_in, trust_in_force, update_stored_trust, update_trust
 from edgepack_runtime.trust_update import MAX_TRUST_BYTES, TrustState
 
-__all__ = ["ENGINE_POLICIES", "Device", "load_trust"]
+__all__ = ["ENGINE_POLICIES", "Device", "load_trust", "trust_of", "update_trust_of"]
 
 # "exact": only the engine version the bundle was proven under. "self-test": another version too, if the golden
 # tensors come out right when the bundle is opened.
@@ -35,6 +36,7 @@ class Device:
         profile: the profile bundles must be built for; None accepts any, for tools that only inspect.
         trust: the release keys it believes, and how many must have signed.
         trust_state: the trust document that `trust` is from, if it is; the state may hold a newer one.
+        trust_file: where `trust` was read from; trust updates of a device without a state go there.
         key: opens encrypted bundles; None for a device that only verifies.
         num_threads: threads of the engine, instead of the profile's number.
         accepted: the security version floor by product name.
@@ -55,6 +57,7 @@ class Device:
     state: StateFolder | None = None
     store: StoreFolder | None = None
     trust_state: TrustState | None = field(default=None, repr=False)
+    trust_file: Path | None = None
 
     def __post_init__(self) -> None:
         if self.engine_policy not in ENGINE_POLICIES:
@@ -82,38 +85,54 @@ class Device:
         """
         path = Path(path)
         fields = Fields(parse_json(read_capped(path, _MAX_BYTES), path.name), path.name)
-        key, secret = fields.take("key", str, None), fields.take("passphrase_file", str, None)
+        key, secret = _take_path(fields, "key", path), _take_path(fields, "passphrase_file", path)
         if key is not None:
             # Before it is read: it opens every bundle that was ever made for this device.
             forbid_core_dumps()
-        if secret is not None and not _is_encrypted(path.parent, key):
-            fields.refuse("passphrase_file", "the key is not encrypted, or there is none")
-        passphrase = None if secret is None else passphrase_in(path.parent / secret)
+        device_key = _load_key(fields, key, secret)
         accepted = fields.take_table("accepted", {})
-        state, store = fields.take("state", str, None), fields.take("store", str, None)
-        trust_path = path.parent / fields.take("trust", str)
-        trust = load_trust(trust_path)
+        state, store = _take_path(fields, "state", path), _take_path(fields, "store", path)
+        trust_file = _take_path(fields, "trust", path)
+        if trust_file is None:
+            fields.refuse("trust", "missing (expected text): the trust file of this device")
+        trust, document = _read_trust(trust_file)
         device = cls(
             profile=fields.take("profile", str),
             trust=trust,
-            key=None if key is None else load_device_key(path.parent / key, passphrase),
+            key=device_key,
             num_threads=fields.take("num_threads", int, None),
             accepted={name: accepted.take(name, int) for name in accepted.names()},
             engine_policy=fields.take_choice("engine_policy", ENGINE_POLICIES, "exact"),
-            state=None if state is None else StateFolder(path.parent / state),
-            store=None if store is None else StoreFolder(path.parent / store),
-            trust_state=read_trust(trust_path) if _is_document(trust_path) else None,
+            state=None if state is None else StateFolder(state),
+            store=None if store is None else StoreFolder(store),
+            trust_state=document,
+            trust_file=trust_file,
         )
         fields.finish()
         return device
 
 
-def _is_encrypted(base: Path, key: str | None) -> bool:
-    return key is not None and b"ENCRYPTED" in read_key_file(base / key)
+def _take_path(fields: Fields, name: str, file: Path) -> Path | None:
+    text = fields.take(name, str, None)
+    if text is not None and (not text or "\0" in text):
+        fields.refuse(name, f"{text!r} is no path")
+    return None if text is None else file.parent / text
 
 
-def _is_document(path: Path) -> bool:
-    return (read_if_there(path, len(MAGIC)) or b"") == MAGIC
+def _load_key(fields: Fields, key: Path | None, secret: Path | None) -> DeviceKey | None:
+    """Return the device's key; a passphrase that opens nothing is refused, as it may be meant for another key."""
+    asked: list[str] = []
+    source = None if secret is None else passphrase_in(secret)
+
+    def ask(what: str) -> bytes:
+        asked.append(what)
+        assert source is not None  # noqa: S101 - it is only asked where there is one
+        return source(what)
+
+    found = None if key is None else load_device_key(key, None if source is None else ask)
+    if secret is not None and not asked:
+        fields.refuse("passphrase_file", "the key is not encrypted, or there is none")
+    return found
 
 
 def load_trust(path: Path) -> TrustedKeys:
@@ -127,14 +146,59 @@ def load_trust(path: Path) -> TrustedKeys:
         BundleError: a trust document is malformed, or not signed by enough of its root keys.
         KeyFileError: a PEM file holds no Ed25519 or P-256 public key.
     """
+    return _read_trust(path)[0]
+
+
+def _read_trust(path: Path) -> tuple[TrustedKeys, TrustState | None]:
+    """Return the keys that count, and the document they are from, if it is one; the file is read once."""
     try:
         data = read_capped(path, MAX_TRUST_BYTES)
     except FileError as error:
         raise FileError(error.message, hint="name the trust file, or the release key's .pub.pem") from None
-    if data.startswith(MAGIC):
-        return read_trust(path).document.release
-    if b"-----BEGIN " in data:
+    try:
+        if data.startswith(MAGIC):
+            state = trust_in(data, path)
+            return state.document.release, state
+        if b"-----BEGIN " in data:
+            return TrustedKeys.of([verifying_key_in(data, path)], threshold=1), None
+        return TrustedKeys.from_json(data, str(path)), None
+    finally:
         # Should it be a private key, no frame of the refusal shall hold it.
         del data
-        return TrustedKeys.of([load_verifying_key(path)], threshold=1)
-    return TrustedKeys.from_json(data, str(path))
+
+
+def trust_of(device: Device) -> TrustState:
+    """Return the trust document in force on a device: the newer of the one its owner named and the one in its state.
+
+    Raises:
+        SchemaError: it has a plain trust file, which is no document.
+        StateError: the device has a state folder, and no good state in it.
+        FileError: the state cannot be read.
+        BundleError: the stored document is none.
+    """
+    stored = StoredTrust() if device.state is None else device.state.read().trust
+    found = trust_in_force(device.trust_state, stored)
+    if found is None:
+        raise SchemaError(
+            f"{device.trust_file}: a plain trust file, no trust document", hint="`edgepack trust init` makes one"
+        )
+    return found
+
+
+def update_trust_of(device: Device, updates: Sequence[Path]) -> TrustState:
+    """Return the state after all `updates`, kept in the device's state with the floors they reset.
+
+    A device without a state has no floors to reset: its trust document is replaced. If any update is refused, nothing
+    is written.
+
+    Raises:
+        SchemaError: the device has neither a state nor a trust file.
+        FileError: a file cannot be read or written.
+        BundleError: an update is refused, or the device has a plain trust file.
+        StateError: there is no good state.
+    """
+    if device.state is not None and device.profile is not None:
+        return update_stored_trust(device.state, device.trust_state, device.profile, updates)
+    if device.trust_file is None:
+        raise SchemaError("this device was made without a trust file that could be updated")
+    return update_trust(device.trust_file, updates, stateless=True)

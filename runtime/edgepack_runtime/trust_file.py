@@ -6,11 +6,13 @@ the document and the floors it resets. The newer of both is in force.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgepack_runtime._files import read_capped, write_whole
-from edgepack_runtime.errors import IncompatibleError
+from edgepack_runtime._folders import locked
+from edgepack_runtime.errors import BundleError, IncompatibleError
 from edgepack_runtime.state import DeviceState, StoredTrust
 from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.trust_update import (
@@ -22,7 +24,9 @@ from edgepack_runtime.trust_update import (
     trust_container,
 )
 
-__all__ = ["describe_trust", "read_trust", "trust_in_force", "update_stored_trust", "update_trust"]
+__all__ = ["describe_trust", "read_trust", "trust_in", "trust_in_force", "update_stored_trust", "update_trust"]
+
+_PATIENCE = 10.0
 
 
 def read_trust(path: Path) -> TrustState:
@@ -32,39 +36,73 @@ def read_trust(path: Path) -> TrustState:
         FileError: it cannot be read.
         BundleError: it is no trust document, or too few of its own root keys signed it.
     """
-    return provision(trust_container(_read(path)))
+    return trust_in(_read(path), path)
 
 
-def update_trust(path: Path, updates: Sequence[Path]) -> TrustState:
+def trust_in(data: bytes, path: Path) -> TrustState:
+    """Return what the owner of this device put there, from the bytes of the file.
+
+    Raises:
+        BundleError: it is no trust document, or too few of its own root keys signed it.
+    """
+    with _named(path):
+        return provision(trust_container(data))
+
+
+def update_trust(path: Path, updates: Sequence[Path], *, stateless: bool = False) -> TrustState:
     """Return the state after all `updates`, which is what `path` holds then; if any is refused, nothing is written.
 
     Args:
         path: the trust document in force.
         updates: the next versions, in any order.
+        stateless: whether this device keeps no state, and so has no floors that an update could reset.
 
     Raises:
-        FileError: a file cannot be read or written.
-        BundleError: an update is refused.
+        FileError: a file cannot be read or written, or another process is updating it.
+        BundleError: an update is refused, or resets floors and this device may have some.
     """
-    state = read_trust(path)
-    applied = _apply_all(state, updates)
-    # Only now: what could not be applied must not be what is believed after the next start.
-    if applied:
-        state, data = applied[-1]
-        write_whole(path, data)
+    read_trust(path)
+    # Of two updates at one time, the one with the older documents must not have the last word.
+    with locked(path.parent, patience=_PATIENCE, busy="updating the trust document"):
+        state = read_trust(path)
+        applied = _apply_all(state, updates)
+        for reached, _ in applied if not stateless else ():
+            if reached.document.floors:
+                raise IncompatibleError(
+                    f"trust document: version {reached.document.version} resets floors, which are not in {path}",
+                    hint="edgepack-device trust update --device FILE resets those in the state, if there is one",
+                )
+        # Only now: what could not be applied must not be what is believed after the next start.
+        if applied:
+            state, data = applied[-1]
+            write_whole(path, data)
     return state
 
 
 def _apply_all(state: TrustState, updates: Sequence[Path]) -> list[tuple[TrustState, bytes]]:
     """Return the state after each update, and the bytes of the update."""
-    files = [(trust_container(data), data) for data in map(_read, updates)]
+    files = []
+    for path in updates:
+        data = _read(path)
+        with _named(path):
+            files.append((trust_container(data), data, path))
     # The version is not believed yet: it only says in which order to try.
     files.sort(key=lambda file: _claimed_version(file[0].signed))
     applied = []
-    for container, data in files:
-        state = apply_update(state, container)
+    for container, data, path in files:
+        with _named(path):
+            state = apply_update(state, container)
         applied.append((state, data))
     return applied
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in a refusal: there is a bundle, too, and it might be taken for that."""
+    try:
+        yield
+    except BundleError as error:
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from None
 
 
 def trust_in_force(provisioned: TrustState | None, stored: StoredTrust) -> TrustState | None:
@@ -124,7 +162,7 @@ def _claimed_version(signed: bytes) -> int:
 
 def _read(path: Path) -> bytes:
     data = read_capped(path, MAX_TRUST_BYTES)
-    if data.lstrip()[:1] == b"{":
+    if data.lstrip()[:1] == b"{" or b"-----BEGIN PUBLIC KEY-----" in data:
         raise IncompatibleError(
             f"{path} is a plain trust file, which has no roots and takes no updates",
             hint="`edgepack trust init` makes a trust document",

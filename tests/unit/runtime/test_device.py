@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 import bundlekit
 import realbundle
@@ -64,6 +68,10 @@ def test_the_key_does_not_show(tmp_path):
         ({"profile": None}, r"device.json.profile: missing"),
         ({"profile": 4}, r"device.json.profile: expected text, got int"),
         ({"trust": None}, r"device.json.trust: missing"),
+        ({"trust": ""}, r"device.json.trust: '' is no path"),
+        ({"trust": "a\0b"}, r"device.json.trust: 'a\\x00b' is no path"),
+        ({"key": "a\0b"}, r"device.json.key: 'a\\x00b' is no path"),
+        ({"state": "a\0b"}, r"device.json.state: 'a\\x00b' is no path"),
         ({"num_threads": 0}, r"num_threads 0 is below 1"),
         ({"num_threads": True}, r"device.json.num_threads: expected int, got true/false"),
         ({"engine_policy": "any"}, r"engine_policy: 'any' is none of exact, self-test"),
@@ -109,6 +117,41 @@ def test_a_huge_file_is_refused(tmp_path):
     (tmp_path / "device.json").write_bytes(b" " * (300 << 10))
     with pytest.raises(FileError, match=r"longer than"):
         Device.from_file(tmp_path / "device.json")
+
+
+def test_a_key_and_its_passphrase_may_come_from_pipes(tmp_path):
+    key = bundlekit.x25519()
+    (tmp_path / "secret").write_bytes(b"words\n")
+    script = (
+        "import sys\nfrom edgepack_runtime.device import Device\n"
+        "from edgepack_runtime.signing import key_id\n"
+        "print(key_id(Device.from_file(sys.argv[1]).key.public_key()).hex())\n"
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"words"))
+    (tmp_path / "key.pem").write_bytes(pem)
+    for name in ("a", "b"):
+        os.mkfifo(tmp_path / name)
+    path = realbundle.write_device(tmp_path, key="a", passphrase_file="b")
+    writers = [
+        subprocess.Popen(["/bin/cp", str(tmp_path / source), str(tmp_path / pipe)])
+        for source, pipe in (("key.pem", "a"), ("secret", "b"))
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.stdout.strip(), [w.wait() for w in writers]) == (key_id(key.public_key()).hex(), [0, 0])
+
+
+@pytest.mark.parametrize("key", ["device.key.pem", None])
+def test_a_passphrase_that_opens_nothing_is_refused(tmp_path, key):
+    (tmp_path / "secret").write_bytes(b"words\n")
+    refused(
+        tmp_path, "passphrase_file: the key is not encrypted, or there is none", passphrase_file="secret", key=key
+    )
 
 
 def test_a_missing_trust_file_says_what_to_name(tmp_path):

@@ -230,6 +230,24 @@ def test_wrong_usage_is_exit_code_2(capsys, words):
     assert "usage: edgepack-device" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("verify", "m.edgepack", "--device", "device.json", "--grants", "g"), "--grants: needs --self-test"),
+        (
+            ("enroll", "--profile", "p", "--name", "n", "--out", ".", "--passphrase-file", "x"),
+            "--passphrase-file: needs --key",
+        ),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_wrong_usage(folder, capsys, words, complaint):
+    before = sorted(folder.iterdir())
+    with pytest.raises(SystemExit) as stopped:
+        main(list(words))
+    assert (stopped.value.code, complaint in capsys.readouterr().err) == (2, True)
+    assert sorted(folder.iterdir()) == before
+
+
 def test_the_version_is_told(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
@@ -256,6 +274,16 @@ def test_a_reader_that_went_away_is_no_traceback(folder):
     os.close(write)
     _, err = process.communicate()
     assert (process.returncode, "Traceback" in err) == (1, False)
+
+
+def test_a_full_disk_behind_standard_output_is_no_traceback(folder):
+    with Path("/dev/full").open("wb") as full:
+        process = _spawn(folder, "inspect", "m.edgepack", stdout=full, stderr=subprocess.PIPE)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (
+        1,
+        "edgepack-device: error: cannot use standard output: No space left on device\n",
+    )
 
 
 def test_a_pipe_without_a_writer_is_no_input(call, folder):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,13 +13,15 @@ import pytest
 import bundlekit
 import realbundle
 from bundlekit import ed25519, trust
+from edgepack_runtime._folders import locked
 from edgepack_runtime.cli import main
 from edgepack_runtime.container import assemble_front
-from edgepack_runtime.device import Device
-from edgepack_runtime.errors import IncompatibleError, RollbackError, SignatureError
+from edgepack_runtime.device import Device, update_trust_of
+from edgepack_runtime.errors import FormatError, IncompatibleError, RollbackError, SchemaError, SignatureError
 from edgepack_runtime.session import verify_bundle
 from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, sign
 from edgepack_runtime.state import DeviceState, Floor, StoredTrust
+from edgepack_runtime.trust import TrustedKey, TrustedKeys
 from edgepack_runtime.trust_file import update_stored_trust
 from edgepack_runtime.trust_update import FloorReset, TrustDocument
 
@@ -119,10 +124,85 @@ def test_the_command_keeps_the_update_in_the_state(device, capsys):
     assert device.state.read().trust.version == 2
 
 
-def test_a_device_without_a_state_folder_is_told_what_to_do(device, tmp_path, capsys):
+def test_a_device_without_a_state_has_its_trust_document_replaced(device, tmp_path):
     realbundle.write_device(tmp_path, trust="trust.epk")
+    assert main(["trust", "update", "3.epk", "2.epk", "--device", "device.json"]) == 0
+    assert (tmp_path / "trust.epk").read_bytes() == (tmp_path / "3.epk").read_bytes()
+
+
+def test_an_update_that_resets_floors_is_refused_where_it_would_not_reset_them(device, tmp_path, capsys):
+    before = (tmp_path / "trust.epk").read_bytes()
+    assert main(["trust", "update", "2.epk", "3.epk", "--trust", "trust.epk"]) == 1
+    assert "version 2 resets floors" in (said := capsys.readouterr().err)
+    assert "--device FILE" in said
+    assert (tmp_path / "trust.epk").read_bytes() == before
+
+
+@pytest.mark.parametrize("trust", ["trust.json", "release.pub.pem"])
+def test_a_device_with_a_plain_trust_file_and_no_state_takes_no_update(device, tmp_path, capsys, trust):
+    realbundle.write_device(tmp_path, trust=trust)
+    before = (tmp_path / trust).read_bytes()
     assert main(["trust", "update", "2.epk", "--device", "device.json"]) == 1
-    assert "--trust FILE" in capsys.readouterr().err
+    assert f"{trust} is a plain trust file" in capsys.readouterr().err
+    assert (tmp_path / trust).read_bytes() == before
+
+
+def test_a_device_made_without_a_trust_file_says_so(device):
+    with pytest.raises(SchemaError, match="made without a trust file"):
+        update_trust_of(replace(device, state=None, trust_file=None), [])
+
+
+def test_two_updates_at_one_time_cannot_bring_an_older_document_back(device, tmp_path):
+    # While this process holds the folder, the other one must wait to read what it would replace.
+    command = [sys.executable, "-m", "edgepack_runtime.cli", "trust", "update", "2.epk", "--device", "device.json"]
+    realbundle.write_device(tmp_path, trust="trust.epk")
+    with locked(tmp_path, patience=1, busy="testing"):
+        other = subprocess.Popen(
+            command, env={"PYTHONPATH": os.pathsep.join(sys.path)}, stderr=subprocess.PIPE, text=True
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=2)
+        (tmp_path / "trust.epk").write_bytes((tmp_path / "3.epk").read_bytes())
+    said = other.communicate()[1]
+    assert (other.returncode, "version 2, this device has version 3" in said) == (1, True)
+
+
+def test_a_refused_document_is_named(device, tmp_path):
+    (tmp_path / "3.epk").write_bytes(file_of(THIRD, RELEASE))
+    with pytest.raises(SignatureError, match=r"^3\.epk: "):
+        update(device, "2.epk", "3.epk")
+
+
+def test_a_damaged_document_of_the_device_is_named_and_not_taken_for_the_bundle(device, tmp_path):
+    (tmp_path / "trust.epk").write_bytes(file_of(FIRST)[:-1])
+    with pytest.raises(FormatError, match=r"trust\.epk: the file has"):
+        Device.from_file(tmp_path / "device.json")
+
+
+def test_the_command_shows_the_document_in_force_and_not_the_one_in_the_file(device, capsys):
+    update(device, "2.epk")
+    assert main(["trust", "show", "--device", "device.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == 2
+
+
+def test_a_device_without_a_state_shows_the_document_in_its_file(device, tmp_path, capsys):
+    realbundle.write_device(tmp_path, trust="trust.epk")
+    assert main(["trust", "show", "--device", "device.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == 1
+
+
+def test_a_plain_trust_file_is_no_document_to_show(device, tmp_path, capsys):
+    realbundle.write_device(tmp_path)
+    assert main(["trust", "show", "--device", "device.json"]) == 1
+    assert "trust.json: a plain trust file" in capsys.readouterr().err
+
+
+def test_the_name_of_a_key_gives_a_terminal_no_orders(device, tmp_path, capsys):
+    name = "\x1b[2J release"
+    loud = replace(FIRST, release=TrustedKeys(keys=(TrustedKey(name=name, public_key=RELEASE.public_key()),)))
+    (tmp_path / "loud.epk").write_bytes(file_of(loud))
+    assert main(["trust", "show", "loud.epk"]) == 0
+    assert r"\x1b[2J release" in capsys.readouterr().out
 
 
 def test_a_reset_counts_for_every_profile_the_device_was():
