@@ -7,21 +7,19 @@ such as the device's own console, before granting anything to it.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from edgepack_runtime._fields import Fields, canonical_json, parse_json
 from edgepack_runtime._files import file_error, write_whole
 from edgepack_runtime.errors import FileError, KeyFileError, SchemaError
 from edgepack_runtime.grants import RecipientKey, grant_kind
 from edgepack_runtime.keyfiles import PassphraseSource, load_device_key, write_label
-from edgepack_runtime.signing import key_id, spki
+from edgepack_runtime.signing import key_id, public_key_in, spki
 
 __all__ = ["KEY_NAME", "RECORD_SUFFIX", "SCHEMA_VERSION", "Enrolled", "Enrolment", "enroll_device", "write_record"]
 
@@ -82,9 +80,9 @@ class Enrolment:
         text = fields.take("public_key", str)
         fields.finish()
         try:
-            public_key = load_der_public_key(base64.b64decode(text, validate=True))
-        except (binascii.Error, ValueError, UnsupportedAlgorithm):
-            fields.refuse("public_key", "expected a SubjectPublicKeyInfo in DER as base64")
+            public_key = public_key_in(text)
+        except KeyFileError as error:
+            fields.refuse("public_key", error.message)
         try:
             found = cls(name=name, profile=profile, public_key=public_key)  # type: ignore[arg-type]  # it checks
         except SchemaError as error:

@@ -6,10 +6,12 @@ never read from the file (step 6 of `docs/bundle-format.md`). Host signers reuse
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
     ECDSA,
     SECP256R1,
@@ -20,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from edgepack_runtime.container import Signature
 from edgepack_runtime.errors import KeyFileError, SignatureError
@@ -34,6 +36,7 @@ __all__ = [
     "algorithm_of",
     "key_id",
     "pae",
+    "public_key_in",
     "sign",
     "spki",
     "verify_threshold",
@@ -62,6 +65,25 @@ def spki(public_key: AnyPublicKey) -> bytes:
 def key_id(public_key: AnyPublicKey) -> bytes:
     """Return the 32 bytes that name a key everywhere: the SHA-256 of its `spki`."""
     return hashlib.sha256(spki(public_key)).digest()
+
+
+def public_key_in(text: str) -> AnyPublicKey:
+    """Return the public key in the base64 text of its `spki`, which may be written in no other way.
+
+    Else one key would have two ids, by what the library makes of it and by the bytes another reader hashes.
+
+    Raises:
+        KeyFileError: it is no such text. Which kind of key it is, and what it is good for, the caller finds out.
+    """
+    try:
+        der = base64.b64decode(text, validate=True)
+        key: AnyPublicKey = load_der_public_key(der)  # type: ignore[assignment]  # whoever uses it looks
+        if (spki(key), base64.b64encode(der).decode("ascii")) == (der, text):
+            return key
+    except (binascii.Error, ValueError, UnsupportedAlgorithm):
+        # It is said below, in the same words.
+        pass
+    raise KeyFileError("expected a SubjectPublicKeyInfo in DER as base64, points uncompressed")
 
 
 def algorithm_of(key: object) -> str:

@@ -7,16 +7,12 @@ here, so that no file can choose how it is checked.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
 from edgepack_runtime._fields import Fields, parse_json
 from edgepack_runtime.errors import KeyFileError, SchemaError
-from edgepack_runtime.signing import VerifyingKey, algorithm_of, key_id, spki
+from edgepack_runtime.signing import VerifyingKey, algorithm_of, key_id, public_key_in, spki
 
 __all__ = ["ALGORITHMS", "SCHEMA_VERSION", "TrustedKey", "TrustedKeys"]
 
@@ -145,10 +141,8 @@ def _trusted_key(fields: Fields) -> TrustedKey:
     algorithm = fields.take_choice("algorithm", ALGORITHMS)
     fields.finish()
     try:
-        public_key = load_der_public_key(base64.b64decode(text, validate=True))
+        public_key = public_key_in(text)
         found = algorithm_of(public_key)
-    except (binascii.Error, ValueError, UnsupportedAlgorithm):
-        fields.refuse("public_key", "expected a SubjectPublicKeyInfo in DER as base64")
     except KeyFileError as error:
         fields.refuse("public_key", error.message)
     if found != algorithm:

@@ -72,8 +72,9 @@ class TrustDocument:
             raise SchemaError(
                 f"trust document: a root threshold of {self.root.threshold}, at most {MAX_ROOT_THRESHOLD} can be met"
             )
+        release = self.release.by_id()
         for key in self.root.keys:
-            if key.key_id in self.release.by_id():
+            if key.key_id in release:
                 raise SchemaError(
                     f"trust document: {key.name!r} is a root key and a release key ({key.key_id.hex()[:16]})",
                     hint="one key has one role: a stolen release key must not be able to change whom devices trust",
