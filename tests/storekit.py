@@ -8,7 +8,10 @@ from pathlib import Path
 
 import bundlekit
 import realbundle
+from edgepack_runtime.container import Grant
 from edgepack_runtime.device import Device
+from edgepack_runtime.grants import DeviceKey
+from edgepack_runtime.signing import key_id
 from edgepack_runtime.slots import Health, Product, Slot, SlotState
 from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.storefile import StoreFolder
@@ -49,7 +52,7 @@ def stored(root: Path) -> Product:
 
 @functools.cache
 def parts(
-    security_version: int, *, minor: int = 0, good: bool = True, asset: bytes = b"n" * 700, **header: object
+    security_version: int, *, minor: int = 0, good: bool = True, asset: bytes = b"n" * 700, **changes: object
 ) -> bundlekit.Parts:
     """Return a bundle of four segments, version ``1.N``, or ``1.N.M`` with the same security version as ``1.N``.
 
@@ -62,8 +65,15 @@ def parts(
     recipe = realbundle.recipe(what, text, board, golden)
     more = (("labels.txt", EntryRole.LABELS, LABELS), ("notes.txt", EntryRole.ASSET, asset))
     bundle_id = bundlekit.seed(f"bundle {version}", 16)
-    changed = replace(recipe.header, security_version=security_version, bundle_id=bundle_id, **header)
-    return bundlekit.make(recipe, header=changed, entries=tuple(sorted((*recipe.entries, *more))))
+    recipients = changes.pop("recipients", recipe.recipients)
+    header = replace(recipe.header, security_version=security_version, bundle_id=bundle_id, **changes)
+    return bundlekit.make(
+        recipe, header=header, entries=tuple(sorted((*recipe.entries, *more))), recipients=recipients
+    )
+
+
+def grants_for(key: DeviceKey, parts: bundlekit.Parts) -> list[Grant]:
+    return [grant for grant in parts.grants if grant.key_id == key_id(key.public_key())]
 
 
 def bundle(security_version: int, **options: object) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import logging
 import os
 import random
 import shutil
@@ -225,7 +226,8 @@ def run(scenario: Scenario, folder: Path, *, deaf_to: frozenset[str] = frozenset
         deaf_to: as for `SimulatedDisk`.
         every: take each fault point with 1, each second with 2.
     """
-    with _asked_once():
+    logger = logging.getLogger("edgepack_runtime")
+    with _asked_once(), patch.object(logger, "disabled", new=True):
         return _Campaign(scenario, folder, deaf_to).run(every)
 
 

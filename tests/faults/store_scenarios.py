@@ -24,7 +24,7 @@ from edgepack_runtime.activation import floor_of, open_active
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.container import pack_grants
 from edgepack_runtime.device import Device
-from edgepack_runtime.errors import PayloadError, SelfTestError
+from edgepack_runtime.errors import FileError, PayloadError, SelfTestError
 from edgepack_runtime.installation import activate_bundle, collect_garbage, install_bundle, roll_back
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.plaintext import PlaintextModel
@@ -90,6 +90,9 @@ def start_once(root: Path) -> None:
 
 def report(root: Path) -> None:
     with open_active(PRODUCT, device=storekit.device(root)) as session:
+        if session.manifest.version != "1.4":
+            # Its start could not be counted, so that another one runs: it is not reported healthy.
+            raise FileError("the bundle on trial was not opened")
         session.report_healthy()
 
 
