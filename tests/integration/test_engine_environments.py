@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import subprocess
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from edgepack.lab import LabRequest, run_in_lab
 from edgepack.toolchain import engine_toolchain, ensure
 from edgepack.worker import Workplace
+from pytestalone import link_pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -23,15 +23,7 @@ DEVICE_TESTS = [f"tests/unit/runtime/test_{name}.py" for name in ("engines", "pr
 @pytest.fixture(scope="module")
 def pytest_alone(tmp_path_factory) -> Path:
     """A folder with pytest and what it needs, and nothing else of this environment."""
-    folder = tmp_path_factory.mktemp("pytest-alone")
-    for name in ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "hypothesis", "sortedcontainers"):
-        distribution = importlib.metadata.distribution(name)
-        tops = {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}
-        for top in tops:
-            source = Path(str(distribution.locate_file(top)))
-            if source.exists() and not (folder / top).exists():
-                (folder / top).symlink_to(source)
-    return folder
+    return link_pytest(tmp_path_factory.mktemp("pytest-alone"))
 
 
 def run(python: Path, pytest_alone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
