@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from edgepack_runtime import __version__
 from edgepack_runtime._files import drop_standard_output
@@ -16,12 +17,17 @@ from edgepack_runtime.cli_store import add_store_commands
 from edgepack_runtime.errors import EdgepackError, FileError, InputError
 
 if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
+
     from edgepack_runtime.device import Device
     from edgepack_runtime.manifest import Manifest
     from edgepack_runtime.tensors import Array
     from edgepack_runtime.verify import VerifiedBundle
 
 __all__ = ["main"]
+
+# How many bytes Deflate makes of one at most.
+_DEFLATE = 1032
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -303,12 +309,12 @@ def _load_feeds(path: Path) -> dict[str, Array]:
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded = np.load(file, allow_pickle=False)
-            feeds = {name: loaded[name] for name in getattr(loaded, "files", ())}
+            is_array = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+            feeds = {} if is_array else _read_npz(file)
     except Exception as error:  # noqa: BLE001 - zipfile, its decompressors and numpy raise whatever damage leads to
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise InputError(f"{path}: no readable .npz file ({reason})") from None
-    if not hasattr(loaded, "files"):
+    if is_array:
         raise InputError(
             f"{path}: this is one array, expected an .npz", hint="numpy.savez(FILE, NAME_OF_INPUT=array)"
         )
@@ -316,6 +322,38 @@ def _load_feeds(path: Path) -> dict[str, Array]:
         if not isinstance(array, np.ndarray) or array.ndim == 0:
             raise InputError(f"{path}: {name!r} is no array of samples, expected [n, ...]")
     return feeds
+
+
+def _read_npz(file: BinaryIO) -> dict[str, Array]:
+    import zipfile
+
+    import numpy as np
+
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            _refuse_claims(archive, info)
+    file.seek(0)
+    loaded = np.load(file, allow_pickle=False)
+    return {name: loaded[name] for name in loaded.files}
+
+
+def _refuse_claims(archive: ZipFile, info: ZipInfo) -> None:
+    """Refuse a member that claims more than its bytes can hold: numpy makes room for it before it reads them."""
+    import zipfile
+
+    import numpy as np
+
+    largest = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE}.get(info.compress_type, 0) * info.compress_size
+    if info.file_size > largest or info.compress_size > archive.start_dir:
+        raise ValueError(f"{info.filename} is packed in a way numpy never writes")
+    with archive.open(info) as member:
+        if member.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            return
+        member.seek(0)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = readers[np.lib.format.read_magic(member)](member)
+    if math.prod(shape) * dtype.itemsize > info.file_size:
+        raise ValueError(f"{info.filename} claims {list(shape)} {dtype} and is too short for that")
 
 
 def _save(path: Path, arrays: dict[str, Array]) -> None:

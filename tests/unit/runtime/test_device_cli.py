@@ -163,6 +163,21 @@ def npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def claiming(count: int) -> bytes:
+    """Return an array file of a header only, with `count` numbers in it by its own word."""
+    buffer = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()
+
+
+def squeezed_by(method: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("x.npy", npy(np.zeros(3, np.float32)))
+    return buffer.getvalue()
+
+
 GOOD = stacked("inputs")
 SQUEEZED = bytearray(saved(np.savez_compressed, x=np.arange(500)))
 SQUEEZED[150:170] = bytes(20)
@@ -176,8 +191,13 @@ SQUEEZED[150:170] = bytes(20)
         (saved(**GOOD)[:-30], "in.npz: no readable .npz file ("),
         (bytes(SQUEEZED), "in.npz: no readable .npz file ("),
         (npy(np.zeros((3, 4), np.float32)), "in.npz: this is one array, expected an .npz"),
-        (npy(np.array({}, dtype=object)), "in.npz: no readable .npz file (Object arrays cannot be loaded"),
+        (npy(np.array({}, dtype=object)), "in.npz: this is one array, expected an .npz"),
         (saved(x=np.array([{}], dtype=object)), "in.npz: no readable .npz file (Object arrays cannot be loaded"),
+        (npz(**{"x.npy": claiming(1 << 40)}), "in.npz: no readable .npz file (x.npy claims [1099511627776] float32"),
+        (
+            squeezed_by(zipfile.ZIP_LZMA),
+            "in.npz: no readable .npz file (x.npy is packed in a way numpy never writes)",
+        ),
         (npz(readme=b"hello"), "in.npz: 'readme' is no array of samples"),
         (npz(), "in.npz: "),
         (saved(zebra=np.float32(1), apple=GOOD["apple"]), "in.npz: 'zebra' is no array of samples"),
