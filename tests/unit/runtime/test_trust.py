@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, derive_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from bundlekit import ed25519, p256, seed, x25519
 from edgepack_runtime.errors import SchemaError
@@ -37,6 +38,16 @@ def test_the_keys_are_found_by_their_ids() -> None:
     assert set(read(lambda table: None).by_id()) == {key.key_id for key in STORE.keys}
 
 
+def compressed(key: Any) -> bytes:
+    """Return a P-256 key as SubjectPublicKeyInfo with its point in the short form, which the library reads too."""
+    point = key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    return bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200") + point
+
+
+def test_the_library_takes_the_short_form_of_a_point_for_the_same_key() -> None:
+    assert load_der_public_key(compressed(p256().public_key())) == p256().public_key()
+
+
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another schema": (lambda t: t.update(schema=2), "schema: version 2"),
     "an unknown field": (lambda t: t.update(relase={}), "relase: unknown field"),
@@ -55,6 +66,20 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda t: t["release"]["keys"][0].update(
             public_key=base64.b64encode(spki(ed25519().public_key()) + b"\0").decode()
         ),
+        "public_key: expected",
+    ),
+    "a point in the short form": (
+        lambda t: t["release"]["keys"][1].update(
+            public_key=base64.b64encode(compressed(p256().public_key())).decode()
+        ),
+        "public_key: expected a SubjectPublicKeyInfo in DER as base64, points uncompressed",
+    ),
+    "base64 with a bit left over": (
+        lambda t: t["release"]["keys"][1].update(public_key=der(p256().public_key())[:-3] + "x=="),
+        "public_key: expected",
+    ),
+    "base64 in two lines": (
+        lambda t: t["release"]["keys"][0].update(public_key=der(ed25519().public_key()) + "\n"),
         "public_key: expected",
     ),
     "an algorithm nobody knows": (lambda t: t["release"]["keys"][0].update(algorithm="none"), "'none' is none of"),
