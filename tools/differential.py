@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import random
 import shlex
 import struct
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tools.conformance import Question, Reader
+from tools.trees import alter
 from tools.vectors.keys import key_id, pkcs8, seed, spki
 from tools.vectors.layout import (
     CHUNK,
@@ -40,6 +42,7 @@ from tools.vectors.layout import (
     put,
     resigned,
 )
+from tools.vectors.manifest import TABLE, digest_of, spec_of
 
 __all__ = ["Ask", "Findings", "Seed", "campaign", "main", "mutant", "seeds"]
 
@@ -84,10 +87,11 @@ def seeds() -> list[Seed]:
         _seed(Spec(entries=one, signers=(ed, ec, "ed25519 stranger")), threshold=1),
         _seed(Spec(entries=big)),
         _seed(Spec(entries=(*big, replace(big[0], name="second.tflite")), suite=0)),
+        _seed(spec_of(TABLE), reads_manifest=True),
     ]
 
 
-def _seed(spec: Spec, *, threshold: int = 1, device: str = "x25519 device") -> Seed:
+def _seed(spec: Spec, *, threshold: int = 1, device: str = "x25519 device", reads_manifest: bool = False) -> Seed:
     found = parts(spec)
     question = Question(
         bundle=found.file(),
@@ -97,6 +101,7 @@ def _seed(spec: Spec, *, threshold: int = 1, device: str = "x25519 device") -> S
         accepted={spec.product: spec.security_version},
         now=1_760_000_000,
         device=pkcs8(device),
+        reads_manifest=reads_manifest,
     )
     return Seed(spec=spec, parts=found, question=question)
 
@@ -144,7 +149,7 @@ def mutant(number: int, bench: Sequence[Seed], run: int) -> Question:
     """Return mutant `number` of the run: the same for the same arguments, on every machine."""
     pick = random.Random(f"{run} {number}")  # reproducible is what is wanted
     change, base = _Mutator(pick), pick.choice(bench)
-    kind = pick.choice((_raw, _raw, _blocks, _table, _table, _fields, _payload, _grants, _device))
+    kind = pick.choice((_raw, _raw, _blocks, _table, _table, _fields, _payload, _grants, _device, _manifest))
     question = kind(change, base, bench)
     return _device(change, replace(base, question=question), bench) if pick.randrange(20) == 0 else question
 
@@ -280,6 +285,22 @@ def _sidecar(change: _Mutator, base: Seed, bench: Sequence[Seed]) -> bytes:
     """Return a grants block that may be needed, altered half of the time."""
     block = change.random.choice((base, change.random.choice(bench))).parts.grants_block()
     return change.bytes(block, [block]) if change.random.randrange(2) else block
+
+
+def _manifest(change: _Mutator, base: Seed, bench: Sequence[Seed]) -> Question:
+    """Alter the manifest, as text or as a tree, mostly with a header that agrees, and sign again."""
+    pick = change.random
+    base = next(seed for seed in bench if seed.question.reads_manifest)
+    spec, table = base.spec, json.loads(base.spec.manifest)
+    if pick.randrange(3) == 0:
+        text = change.bytes(spec.manifest, [spec.manifest])
+    else:
+        for _ in range(pick.choice((1, 1, 2))):
+            alter(pick, table)
+        text = json.dumps(table, ensure_ascii=pick.random() < 0.5, indent=pick.choice((None, 1))).encode()
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+        spec = replace(spec, profile_digest=digest_of(table["profile"])) if pick.randrange(8) else spec
+    return replace(base.question, bundle=parts(spec, manifest=text).file())
 
 
 def campaign(readers: Sequence[Ask], *, count: int, run: int, keep: Path | None = None) -> Findings:

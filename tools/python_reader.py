@@ -33,6 +33,7 @@ from edgepack_runtime.errors import (
 )
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.manifest import Manifest
+from edgepack_runtime.session import check_consistent
 from edgepack_runtime.sidecar import sidecar_grants, sidecar_path
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.verify import Policy, VerifiedBundle, verify
@@ -113,7 +114,7 @@ def _open(question: Question) -> str:
     bundle = verify(container, trust, policy)
     if question.reads_manifest:
         try:
-            Manifest.from_bytes(bundle.manifest)
+            check_consistent(bundle, Manifest.from_bytes(bundle.manifest))
         except FormatError:
             return refused("meta", 0)
     return ok(_entries(bundle, question))
@@ -161,8 +162,11 @@ def _read(stream: BinaryIO) -> Question | None:
     else:
         return None
     floors = (rest.split(" ") for rest in lines.get("floor", []))
+    bundle = stream.read(size := int(lines["bundle"][0]))
+    if len(bundle) != size:
+        raise EOFError(f"{len(bundle)} of {size} bytes of a bundle")
     return Question(
-        bundle=stream.read(int(lines["bundle"][0])),
+        bundle=bundle,
         threshold=int(lines["threshold"][0]),
         trust=tuple(bytes.fromhex(key) for key in lines.get("trust", [])),
         profile=lines["profile"][0],

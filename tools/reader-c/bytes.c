@@ -21,6 +21,27 @@ bool same(bytes one, bytes other)
     return one.size == other.size && (one.size == 0 || memcmp(one.at, other.at, one.size) == 0);
 }
 
+int compare(bytes one, bytes other)
+{
+    size_t shared = one.size < other.size ? one.size : other.size;
+    int order = shared == 0 ? 0 : memcmp(one.at, other.at, shared);
+    return order != 0 ? order : (one.size > other.size) - (one.size < other.size);
+}
+
+static int compare_items(const void *one, const void *other)
+{
+    return compare(*(const bytes *)one, *(const bytes *)other);
+}
+
+bool all_differ(bytes *list, size_t count)
+{
+    qsort(list, count, sizeof *list, compare_items);
+    for (size_t i = 1; i < count; i++)
+        if (same(list[i - 1], list[i]))
+            return false;
+    return true;
+}
+
 bool all_zero(bytes found)
 {
     for (size_t i = 0; i < found.size; i++)
@@ -50,12 +71,6 @@ uint32_t u32(const uint8_t *at)
 uint64_t u64(const uint8_t *at)
 {
     return little_endian(at, 8);
-}
-
-bool add(uint64_t one, uint64_t other, uint64_t *sum)
-{
-    *sum = one + other;
-    return *sum >= one;
 }
 
 void append(buffer *to, const void *from, size_t size)

@@ -20,14 +20,18 @@ typedef struct {
 bool cut(bytes *rest, uint64_t size, bytes *part);
 
 bool same(bytes one, bytes other);
+
+/* In the order of unsigned bytes, a beginning before what it begins: negative, 0 or positive. */
+int compare(bytes one, bytes other);
+
+/* Say whether no two of them are the same; they are sorted on the way. */
+bool all_differ(bytes *list, size_t count);
+
 bool all_zero(bytes found);
 
 uint16_t u16(const uint8_t *at);
 uint32_t u32(const uint8_t *at);
 uint64_t u64(const uint8_t *at);
-
-/* Sums and products of what a file claims must not wrap around 2^64: false if they would. */
-bool add(uint64_t one, uint64_t other, uint64_t *sum);
 
 /* A buffer is empty when it is all zeros. `discard` overwrites what was in it. */
 void append(buffer *to, const void *from, size_t size);

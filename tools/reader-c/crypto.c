@@ -85,31 +85,36 @@ bool is_signed(EVP_PKEY *key, bytes signature, bytes message)
     return good;
 }
 
-/* Return the key's SubjectPublicKeyInfo in DER, to be freed with OPENSSL_free. */
-static bytes spki_of(EVP_PKEY *key)
+/* Return the key's SubjectPublicKeyInfo in DER. */
+static buffer spki_of(EVP_PKEY *key)
 {
-    uint8_t *der = NULL;
-    int size = i2d_PUBKEY(key, &der);
+    int size = i2d_PUBKEY(key, NULL);
     must(size > 0, "public key");
-    return (bytes){der, (size_t)size};
+    buffer spki = {allocate((size_t)size), (size_t)size, (size_t)size};
+    uint8_t *end = spki.at;
+    i2d_PUBKEY(key, &end);
+    return spki;
 }
 
 void key_id_of(EVP_PKEY *key, uint8_t id[SHA256_SIZE])
 {
-    bytes spki = spki_of(key);
-    sha256(spki, id);
-    OPENSSL_free((void *)spki.at);
+    buffer spki = spki_of(key);
+    sha256(view(&spki), id);
+    discard(&spki);
+}
+
+static bool has_parameter(EVP_PKEY *key, const char *name, const char *wanted)
+{
+    char found[32] = "";
+    return EVP_PKEY_get_utf8_string_param(key, name, found, sizeof found, NULL) == 1 && strcmp(found, wanted) == 0;
 }
 
 /* "Signatures": points are uncompressed and the curve is named, so that a key has one id. */
 static bool has_one_id(EVP_PKEY *key)
 {
-    char form[32] = "";
     return EVP_PKEY_is_a(key, "EC") != 1
-        || (EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, form, sizeof form, NULL) == 1
-            && strcmp(form, "uncompressed") == 0
-            && EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_EC_ENCODING, form, sizeof form, NULL) == 1
-            && strcmp(form, "named_curve") == 0);
+        || (has_parameter(key, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, "uncompressed")
+            && has_parameter(key, OSSL_PKEY_PARAM_EC_ENCODING, "named_curve"));
 }
 
 EVP_PKEY *public_key(bytes spki)
@@ -118,9 +123,9 @@ EVP_PKEY *public_key(bytes spki)
     EVP_PKEY *key = d2i_PUBKEY(NULL, &at, (long)spki.size);
     if (key == NULL)
         return NULL;
-    bytes again = spki_of(key);
-    bool good = same(spki, again) && has_one_id(key);
-    OPENSSL_free((void *)again.at);
+    buffer again = spki_of(key);
+    bool good = same(spki, view(&again)) && has_one_id(key);
+    discard(&again);
     if (good)
         return key;
     EVP_PKEY_free(key);

@@ -1,4 +1,4 @@
-/* What libcrypto gives, in the form the format needs it. False is the answer of wrong input; see `must` for the rest. */
+/* What libcrypto gives, in the form the format needs it. False: the input is wrong. For the rest see `must`. */
 #ifndef CRYPTO_H
 #define CRYPTO_H
 
@@ -17,8 +17,8 @@ void hkdf_expand(const EVP_MD *hash, bytes prk, bytes info, uint8_t *out, size_t
 /* AES-256-GCM without AAD: `sealed` is ciphertext and tag, `plain` as long as the ciphertext. */
 bool gcm_open(const uint8_t key[GCM_KEY], const uint8_t nonce[GCM_NONCE], bytes sealed, uint8_t *plain);
 
-/* Read a key: SubjectPublicKeyInfo, or PKCS#8, in DER. NULL if it is none, or is written in another way than the one
- * that gives a key its id. */
+/* Read a key: SubjectPublicKeyInfo, or PKCS#8, in DER. NULL if it is none, or is not written in the one way that
+ * gives a key its id. */
 EVP_PKEY *public_key(bytes spki);
 EVP_PKEY *private_key(bytes pkcs8);
 

@@ -67,7 +67,8 @@ static bool find(bytes block, bytes key_id, record *out)
     return false;
 }
 
-verdict find_content_key(const container *bundle, const bytes *sidecar, EVP_PKEY *key, uint8_t content_key[CONTENT_KEY])
+verdict find_content_key(const container *bundle, const bytes *sidecar, EVP_PKEY *key,
+                         uint8_t content_key[CONTENT_KEY])
 {
     REQUIRE(key != NULL, NO_GRANT, 12);
     uint8_t id[KEY_ID], digest[SHA256_SIZE];

@@ -12,6 +12,7 @@ enum { CONTENT_KEY = 32 };
 bool open_grant(EVP_PKEY *key, bytes sealed, bytes info, uint8_t content_key[CONTENT_KEY]);
 
 /* Step 12. `key` is NULL on a device that has none, `sidecar` where there is none. */
-verdict find_content_key(const container *bundle, const bytes *sidecar, EVP_PKEY *key, uint8_t content_key[CONTENT_KEY]);
+verdict find_content_key(const container *bundle, const bytes *sidecar, EVP_PKEY *key,
+                         uint8_t content_key[CONTENT_KEY]);
 
 #endif

@@ -30,7 +30,8 @@ static void labeled_extract(bytes suite, bytes salt, const char *label, bytes ik
 }
 
 /* 4: LabeledExpand */
-static void labeled_expand(bytes suite, const uint8_t prk[HASH], const char *label, bytes info, uint8_t *out, size_t size)
+static void labeled_expand(bytes suite, const uint8_t prk[HASH], const char *label, bytes info, uint8_t *out,
+                           size_t size)
 {
     buffer labeled = {0};
     append_u16(&labeled, (unsigned)size);

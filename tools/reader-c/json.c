@@ -1,10 +1,11 @@
 #include "json.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { DEPTH_MOST = 16, INTEGER_DIGITS_MOST = 16 };
-static const int64_t INTEGER_MOST = 9007199254740991; /* 2^53 - 1: beyond it not every reader is exact */
+static const int64_t INTEGER_MOST = 9007199254740991; /* 2^53 - 1 */
 
 typedef struct {
     uint8_t *at, *end;
@@ -45,6 +46,7 @@ static bool skip_digits(input *in)
 
 static bool read_number(input *in, json *out)
 {
+    const char *start = (const char *)in->at;
     bool negative = next_is(in, '-');
     const uint8_t *digits = in->at;
     if (!skip_digits(in) || (*digits == '0' && in->at - digits > 1))
@@ -63,8 +65,10 @@ static bool read_number(input *in, json *out)
         if (!skip_digits(in))
             return false;
     }
+    /* It stops where the number does: nothing more can follow, and the text ends with a NUL. */
+    out->number = strtod(start, NULL);
     if (out->type == JSON_REAL)
-        return true;
+        return isfinite(out->number);
     if (end - digits > INTEGER_DIGITS_MOST)
         return false;
     for (; digits < end; digits++)
@@ -173,27 +177,18 @@ static bool read_string(input *in, bytes *out)
             *to++ = *in->at++;
     }
     *out = (bytes){start, (size_t)(to - start)};
+    /* Where the closing quotation mark stood, or before it. */
+    *to = '\0';
     return true;
-}
-
-static int by_name(const void *one, const void *other)
-{
-    bytes a = (*(json *const *)one)->name, b = (*(json *const *)other)->name;
-    int order = memcmp(a.at, b.at, a.size < b.size ? a.size : b.size);
-    return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
 }
 
 static bool names_differ(const json *object, size_t count)
 {
-    const json **sorted = allocate(count * sizeof *sorted);
-    size_t i = 0;
-    bool differ = true;
+    bytes *names = allocate(count * sizeof *names), *next = names;
     for (const json *member = object->first; member != NULL; member = member->next)
-        sorted[i++] = member;
-    qsort(sorted, count, sizeof *sorted, by_name);
-    for (i = 1; i < count && differ; i++)
-        differ = by_name(&sorted[i - 1], &sorted[i]) != 0;
-    free(sorted);
+        *next++ = member->name;
+    bool differ = all_differ(names, count);
+    free(names);
     return differ;
 }
 
@@ -221,22 +216,23 @@ static bool read_items(input *in, int depth, json *out)
                 return false;
             skip_space(in);
         }
-        if (!read_value(in, depth, item))
+        if (!read_value(in, depth + 1, item))
             return false;
         skip_space(in);
     } while (next_is(in, ','));
     return next_is(in, closing) && (!is_object || names_differ(out, count));
 }
 
+/* Read a value that stands inside `depth` lists and objects. */
 static bool read_value(input *in, int depth, json *out)
 {
-    if (in->at == in->end)
+    if (in->at == in->end || depth > DEPTH_MOST)
         return false;
     switch (*in->at) {
     case '{':
     case '[':
         out->type = *in->at++ == '{' ? JSON_OBJECT : JSON_LIST;
-        return depth < DEPTH_MOST && read_items(in, depth + 1, out);
+        return read_items(in, depth, out);
     case '"':
         out->type = JSON_STRING;
         return read_string(in, &out->text);
@@ -272,7 +268,7 @@ void json_free(json_document *document)
 
 bool json_read(bytes text, json_document *out)
 {
-    out->copy = allocate(text.size);
+    out->copy = allocate(text.size + 1);
     out->root = allocate(sizeof *out->root);
     if (text.size > 0)
         memcpy(out->copy, text.at, text.size);
@@ -287,10 +283,19 @@ bool json_read(bytes text, json_document *out)
     return false;
 }
 
-const json *json_member(const json *object, const char *name)
+json *json_member(const json *object, const char *name)
 {
-    for (const json *member = object->first; member != NULL; member = member->next)
-        if (member->name.size == strlen(name) && memcmp(member->name.at, name, member->name.size) == 0)
-            return member;
-    return NULL;
+    bytes wanted = {(const uint8_t *)name, strlen(name)};
+    json *member = object->first;
+    while (member != NULL && !same(member->name, wanted))
+        member = member->next;
+    return member;
+}
+
+size_t json_count(const json *found)
+{
+    size_t count = 0;
+    for (const json *item = found->first; item != NULL; item = item->next)
+        count++;
+    return count;
 }

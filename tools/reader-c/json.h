@@ -1,4 +1,4 @@
-/* Strict JSON (RFC 8259, and stricter), as a tree. */
+/* "Strict JSON", as a tree; and the canonical text of one. */
 #ifndef JSON_H
 #define JSON_H
 
@@ -10,9 +10,10 @@ typedef struct json json;
 
 struct json {
     enum json_type type;
-    bytes name;      /* of a member of an object, decoded */
-    bytes text;      /* of a string, decoded */
+    bytes name;      /* of a member of an object, decoded; a NUL stands after it */
+    bytes text;      /* of a string, likewise */
     int64_t integer; /* of an integer, or of a boolean */
+    double number;   /* of an integer or a real */
     json *first;     /* of a list or an object */
     json *next;      /* in the list or object this one is in */
 };
@@ -27,6 +28,12 @@ bool json_read(bytes text, json_document *out);
 void json_free(json_document *document);
 
 /* The member of an object, NULL if it has none of that name. */
-const json *json_member(const json *object, const char *name);
+json *json_member(const json *object, const char *name);
+
+/* The items of a list, or the members of an object. */
+size_t json_count(const json *found);
+
+/* "Canonical JSON": see canonical.c. */
+void json_canonical(const json *found, buffer *out);
 
 #endif

@@ -1,9 +1,9 @@
-/* The manifest: strict JSON of schema 1. */
+/* "The manifest": its members, and that it says what the header says. */
 #ifndef MANIFEST_H
 #define MANIFEST_H
 
-#include "bytes.h"
+#include "table.h"
 
-bool manifest_is_valid(bytes text);
+bool manifest_is_valid(const table *bundle);
 
 #endif

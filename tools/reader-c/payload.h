@@ -4,8 +4,8 @@
 
 #include "table.h"
 
-/* Hand out the plaintext of an entry, in a buffer of the caller's, whole or not at all. `content_key` is not looked at
- * in suite 0. */
+/* Hand out the plaintext of an entry, in a buffer of the caller's, whole or not at all. In suite 0 nobody looks at
+ * `content_key`. */
 verdict read_entry(const table *bundle, const entry *which, bytes payload, const uint8_t *content_key, buffer *plain);
 
 #endif

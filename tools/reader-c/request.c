@@ -155,7 +155,8 @@ enum reading read_request(FILE *from, request *out)
         line[size - 1] = *space = '\0';
         if (strcmp(line, "bundle") == 0) {
             uint64_t length;
-            if (out->device.profile != NULL && read_number(space + 1, &length) && read_body(from, length, &out->bundle))
+            if (out->device.profile != NULL && read_number(space + 1, &length)
+                && read_body(from, length, &out->bundle))
                 found = REQUEST_READ;
             break;
         }
@@ -188,8 +189,9 @@ void free_request(request *found)
 void write_answer(FILE *to, verdict said, const contents *found)
 {
     static const char *const outcomes[] = {
-        [PREAMBLE] = "preamble", [FORMAT] = "format",   [SIGNATURE] = "signature",   [POLICY] = "policy", [NO_GRANT] = "no-grant",
-        [UNWRAP] = "unwrap",     [PAYLOAD] = "payload", [COMMITMENT] = "commitment", [META] = "meta",
+        [PREAMBLE] = "preamble",     [FORMAT] = "format", [SIGNATURE] = "signature",
+        [POLICY] = "policy",         [NO_GRANT] = "no-grant", [UNWRAP] = "unwrap",
+        [PAYLOAD] = "payload",       [COMMITMENT] = "commitment", [META] = "meta",
     };
     if (said.outcome != OK) {
         fprintf(to, "refused %s %d\n", outcomes[said.outcome], said.step);

@@ -35,11 +35,13 @@ verdict parse_header(bytes signed_region, table *out)
     REQUIRE(u16(at + 12) == ROLE_BUNDLE, POLICY, 7);
     out->suite = u16(at + 14);
     REQUIRE(out->suite == SUITE_CLEAR || out->suite == SUITE_COBBLESTONE, POLICY, 7);
-    /* What is malformed: product, profile, engine and engine_version are names. */
+    /* What is malformed. */
     out->product = name_in(at + 96);
     out->profile = name_in(at + 128);
+    out->engine = name_in(at + 160);
+    out->engine_version = name_in(at + 192);
     REQUIRE(out->product != NULL && out->profile != NULL, FORMAT, 7);
-    REQUIRE(name_in(at + 160) != NULL && name_in(at + 192) != NULL, FORMAT, 7);
+    REQUIRE(out->engine != NULL && out->engine_version != NULL, FORMAT, 7);
     REQUIRE(u32(at + 236) == 0, FORMAT, 7);
     out->entry_count = u32(at + 224);
     REQUIRE(out->entry_count >= 1 && out->entry_count <= ENTRY_COUNT_MOST, FORMAT, 7);
@@ -56,13 +58,6 @@ verdict parse_header(bytes signed_region, table *out)
     ACCEPT;
 }
 
-/* Say how long an entry of `plain` bytes is in the payload; false if no integer of the format holds it. */
-static bool stored_length_of(uint16_t suite, uint64_t plain, uint64_t *out)
-{
-    *out = plain;
-    return suite == SUITE_CLEAR || add(plain, ENTRY_HEADER + TAG * (plain / CHUNK + 1), out);
-}
-
 /* Say how many segments an entry of `plain` bytes has. In suite 1 the last chunk is never full, so that a plaintext
  * of whole chunks has one more; in suite 0 it has not, and an empty one has one. */
 static uint64_t segments_of(uint16_t suite, uint64_t plain)
@@ -71,14 +66,21 @@ static uint64_t segments_of(uint16_t suite, uint64_t plain)
     return chunks / SEGMENT_CHUNKS + (chunks % SEGMENT_CHUNKS != 0 ? 1 : 0);
 }
 
+/* Say how long an entry of `plain` bytes is in the payload. */
+static uint64_t stored_length_of(uint16_t suite, uint64_t plain)
+{
+    return suite == SUITE_CLEAR ? plain : ENTRY_HEADER + plain + TAG * (plain / CHUNK + 1);
+}
+
 /* Where the next entry must begin. */
 typedef struct {
     uint64_t offset, segment;
 } place;
 
-/* Parse one entry, whose name must come after `before`, and move `next` to its end. */
-static verdict parse_entry(const uint8_t *at, uint16_t suite, const char *before, place *next, entry *out)
+/* Parse entry `i`, which must come after the one before, and move `next` to its end. */
+static verdict parse_entry(const uint8_t *at, const table *header, uint32_t i, place *next, entry *out)
 {
+    uint16_t suite = header->suite;
     out->name = name_in(at);
     REQUIRE(out->name != NULL, FORMAT, 8);
     /* What is unknown. A reader without zstd knows no compression. */
@@ -87,19 +89,20 @@ static verdict parse_entry(const uint8_t *at, uint16_t suite, const char *before
     REQUIRE(u16(at + 34) == 0, POLICY, 8);
     REQUIRE((u32(at + 36) & ~(uint32_t)KNOWN_ENTRY_FLAGS) == 0, POLICY, 8);
     /* Whatever else. Names have no NUL in them, so that strcmp compares all their bytes. */
-    REQUIRE(before == NULL || strcmp(before, out->name) < 0, FORMAT, 8);
+    REQUIRE(i == 0 || strcmp(header->entries[i - 1].name, out->name) < 0, FORMAT, 8);
     out->offset = u64(at + 40);
     out->stored_length = u64(at + 48);
     out->plain_length = u64(at + 56);
     out->first_segment = u32(at + 72);
     out->segment_count = u32(at + 76);
-    uint64_t stored;
-    REQUIRE(stored_length_of(suite, out->plain_length, &stored) && out->stored_length == stored, FORMAT, 8);
-    REQUIRE(u64(at + 64) == out->plain_length, FORMAT, 8);
     REQUIRE(out->offset == next->offset && out->first_segment == next->segment, FORMAT, 8);
+    /* First the segments: an entry of no more of them than there are digests is so short that nothing below wraps. */
     REQUIRE(out->segment_count == segments_of(suite, out->plain_length), FORMAT, 8);
-    REQUIRE(add(next->offset, stored, &next->offset), FORMAT, 8);
     next->segment += out->segment_count;
+    REQUIRE(next->segment <= header->segment_count, FORMAT, 8);
+    REQUIRE(out->stored_length == stored_length_of(suite, out->plain_length), FORMAT, 8);
+    REQUIRE(u64(at + 64) == out->plain_length, FORMAT, 8);
+    next->offset += out->stored_length;
     ACCEPT;
 }
 
@@ -112,11 +115,8 @@ verdict parse_entries(bytes signed_region, uint64_t payload_length, table *out)
     REQUIRE(cut(&rest, out->manifest_length, &out->manifest) && rest.size == 0, FORMAT, 8);
 
     place next = {0, 0};
-    const char *before = NULL;
-    for (uint32_t i = 0; i < out->entry_count; i++) {
-        TRY(parse_entry(records.at + (size_t)ENTRY_SIZE * i, out->suite, before, &next, &out->entries[i]));
-        before = out->entries[i].name;
-    }
+    for (uint32_t i = 0; i < out->entry_count; i++)
+        TRY(parse_entry(records.at + (size_t)ENTRY_SIZE * i, out, i, &next, &out->entries[i]));
     REQUIRE(next.offset == out->payload_length && out->payload_length == payload_length, FORMAT, 8);
     REQUIRE(next.segment == out->segment_count, FORMAT, 8);
     ACCEPT;

@@ -19,7 +19,7 @@ typedef struct {
     uint16_t suite;
     uint64_t security_version, created, expires, payload_length;
     bytes bundle_id, profile_digest;
-    const char *product, *profile;
+    const char *product, *profile, *engine, *engine_version;
     uint32_t entry_count, segment_count, manifest_length;
     entry entries[ENTRY_COUNT_MOST];
     bytes digests, manifest;

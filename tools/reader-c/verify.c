@@ -102,13 +102,12 @@ static verdict open_payload(const device *by, const container *bundle, contents 
 verdict read_bundle(const device *by, bytes file, contents *out)
 {
     container bundle;
-    TRY(split(file, &bundle));                                                       /* steps 1 to 4 */
-    TRY(check_signatures(by, &bundle));                                              /* 5 and 6 */
-    TRY(parse_header(bundle.signed_region, &out->table));                            /* 7 */
-    TRY(parse_entries(bundle.signed_region, bundle.payload.size, &out->table));      /* 8 */
-    TRY(check_policy(by, &out->table));                                              /* 9 to 11 */
-    TRY(open_payload(by, &bundle, out));                                             /* 12 to 16 */
-    if (by->reads_manifest)
-        REQUIRE(manifest_is_valid(out->table.manifest), META, 0);
+    TRY(split(file, &bundle));                                                  /* steps 1 to 4 */
+    TRY(check_signatures(by, &bundle));                                         /* 5 and 6 */
+    TRY(parse_header(bundle.signed_region, &out->table));                       /* 7 */
+    TRY(parse_entries(bundle.signed_region, bundle.payload.size, &out->table)); /* 8 */
+    TRY(check_policy(by, &out->table));                                         /* 9 to 11 */
+    REQUIRE(!by->reads_manifest || manifest_is_valid(&out->table), META, 0);    /* "The manifest" */
+    TRY(open_payload(by, &bundle, out));                                        /* 12 to 16 */
     ACCEPT;
 }

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tools.vectors import front, sealed, table
+from tools.vectors import front, manifest, sealed, table
 from tools.vectors.keys import pkcs8, spki
 from tools.vectors.vector import Vector
 
@@ -31,7 +31,7 @@ GROUPS: Mapping[str, Callable[[], Iterator[Vector]]] = {
     "revoked": table.revoked,
     "payload": sealed.payload,
     "sizes": sealed.sizes,
-    "manifest": sealed.manifest,
+    "manifest": manifest.manifest,
 }
 
 

@@ -1,9 +1,8 @@
-"""Vectors of steps 12 to 16: grants, commitment, chunks, segments and sizes; and the manifest."""
+"""Vectors of steps 12 to 16: grants, commitment, chunks, segments and sizes."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -25,7 +24,7 @@ from tools.vectors.layout import (
 )
 from tools.vectors.vector import BASE, ONE, Vector, good, refused
 
-__all__ = ["grants", "manifest", "payload", "sidecar", "sizes"]
+__all__ = ["grants", "payload", "sidecar", "sizes"]
 
 NONE, UNWRAP = ("no-grant", 12), ("unwrap", 12)
 COMMITMENT, DIGEST, CHUNKS = ("commitment", 15), ("payload", 14), ("payload", 16)
@@ -139,6 +138,13 @@ def sidecar() -> Iterator[Vector]:
         yield good(f"malformed beside and not needed: {name}", parts(ONE).file(), ONE, sidecar=malformed)
     broken = replace(full, grants=(replace(mine, sealed=bytes(80)),)).file()
     yield refused("the bundle's does not open, a good one beside", broken, UNWRAP, sidecar=beside(mine))
+    later = replace(full, grants=(Grant(kind=4, key_id=mine.key_id, sealed=b"?"),)).file()
+    yield good("an unknown kind for us in the bundle, ours beside", later, ONE, sidecar=beside(mine))
+    yield refused("an unknown kind for us in the bundle, malformed beside", later, ("format", 12), sidecar=b"")
+    p256 = replace(full, grants=(Grant(kind=2, key_id=mine.key_id, sealed=bytes(113)),)).file()
+    yield refused("another kind than our key's in the bundle, ours beside", p256, NONE, sidecar=beside(mine))
+    yield refused("another kind than our key's in the bundle, malformed beside", p256, NONE, sidecar=b"")
+    yield refused("no key, malformed beside", data, NONE, device=None, sidecar=b"")
     wild = {"sidecar": b"", "now": ONE.expires}
     yield refused("expiry before sidecar", data, ("policy", 11), **wild)
     clear = parts(ONE, suite=0, recipients=()).file()
@@ -321,6 +327,12 @@ def sizes() -> Iterator[Vector]:
     middle = 56 + 64 * STORED
     for at, name in ((middle - 1, "last byte of segment 0"), (middle, "first byte of segment 1")):
         yield refused(f"{name} flipped", replace(base, payload=_flip(base.payload, at)).file(), DIGEST)
+    # A chunk of segment 0 is not authentic, and segment 1 is not the signed one.
+    flipped = _flip(base.payload, 56)
+    wrong = resigned(spec, signed_of(spec, _split(spec, flipped)), _flip(flipped, middle)).file()
+    yield refused("a chunk of segment 0 before the digest of segment 1", wrong, CHUNKS)
+    wrong = resigned(spec, signed_of(spec, _split(spec, flipped)), _flip(flipped, len(flipped) - 1)).file()
+    yield refused("a chunk of the first entry before a digest of the second", wrong, CHUNKS)
     last = replace(base, payload=_flip(base.payload, len(base.payload) - 1))
     yield refused("the very last byte flipped", last.file(), DIGEST)
     clear = replace(ONE, suite=0, entries=(Entry(name="a", role=4, plain=bytes(segment) + bytes(range(1, 9))),))
@@ -333,36 +345,3 @@ def sizes() -> Iterator[Vector]:
     flipped = _flip(parts(empty).payload, 56)
     data = resigned(empty, signed_of(empty, _split(empty, flipped)), flipped).file()
     yield refused("an empty entry's tag flipped, signed again", data, CHUNKS)
-
-
-def manifest() -> Iterator[Vector]:
-    """JSON that no reader of manifests may take. A reader to which the manifest is opaque skips this group."""
-    for name, text in {
-        "empty": b"",
-        "no JSON": b"manifest",
-        "cut short": b'{"schema":1',
-        "two values": b'{"schema":1}{}',
-        "a list": b"[1]",
-        "a number": b"1",
-        "null": b"null",
-        "a key twice": b'{"schema":1,"schema":1}',
-        "a key twice, spelt in two ways": b'{"schema":1,"sch\\u0065ma":1}',
-        "a key twice, deeper": b'{"schema":1,"name":{"a":1,"a":2}}',
-        "NaN": b'{"schema":NaN}',
-        "Infinity": b'{"schema":Infinity}',
-        "not UTF-8": b'{"schema":"\xff"}',
-        "a byte order mark": b"\xef\xbb\xbf" + b'{"schema":1}',
-        "UTF-16": '{"schema":1}'.encode("utf-16"),
-        "a NUL after": b'{"schema":1}\0',
-        "a comment": b'{"schema":1/**/}',
-        "single quotes": b"{'schema':1}",
-        "a comma too many": b'{"schema":1,}',
-        "17 levels deep": b'{"schema":' + b"[" * 17 + b"]" * 17 + b"}",
-        "100,000 levels deep": b"[" * 100_000,
-        "an integer of 2^53": b'{"schema":9007199254740992}',
-        "an integer of 5,000 digits": b'{"schema":' + b"9" * 5000 + b"}",
-        "an unknown field": json.dumps({"schema": 1, "nobody knows": 1}).encode(),
-        "an unknown schema": b'{"schema":99}',
-    }.items():
-        spec = replace(ONE, manifest=text)
-        yield refused(name, parts(spec).file(), ("meta", 0), reads_manifest=True)

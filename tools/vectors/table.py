@@ -335,6 +335,11 @@ def order() -> Iterator[Vector]:
     yield refused("the first entry before the second", resigned(BASE, signed, three.payload).file(), TABLE)
     signed = put(put(three.signed, (ENTRY_AT + 32, 2), 9), (ENTRY_AT + 120, 8), 9)
     yield refused("the first entry, all of it", resigned(BASE, signed, three.payload).file(), ("policy", 8))
+    # A first entry that fits its own fields, but needs four digests where there are three.
+    size = 3 * 64 * 16_384
+    signed = put(three.signed, (ENTRY_AT + 48, 24), struct.pack("<QQQ", 56 + size + 16 * 193, size, size))
+    signed = put(put(signed, (ENTRY_AT + 76, 4), 4), (ENTRY_AT + 112, 2), 9)
+    yield refused("missing digests before the second entry", resigned(BASE, signed, three.payload).file(), TABLE)
     yield refused("table before policy", resigned(ONE, base.signed + b" ", base.payload).file(), TABLE, **other)
     data = base.file()
     yield refused("profile before version", data, ("policy", 9), **other)
