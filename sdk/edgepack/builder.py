@@ -20,7 +20,7 @@ from edgepack.release import Chosen, Work, pack_chosen
 from edgepack.reporter import Reporter
 from edgepack.schemes import scheme_of
 from edgepack.toolchain import engine_toolchain, ensure
-from edgepack.userland import Userland, ensure_userland, is_native, userland
+from edgepack.userland import Userland, userland_for
 from edgepack.worker import Workplace
 from edgepack_runtime._files import write_all_whole
 from edgepack_runtime.encryption import PayloadSuite
@@ -144,14 +144,10 @@ def _boards(
     recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, reporter: Reporter
 ) -> dict[str, Userland]:
     """Return the emulated userlands to prove bundles in, by profile; this machine's own architecture needs none."""
-    boards = {}
-    for profile in profiles if recipe.emulate else ():
-        if is_native(profile.hardware.arch):
-            reporter.say(f"{profile.name} is {profile.hardware.arch} as this machine is: nothing is emulated for it")
-            continue
-        boards[profile.name] = userland(profile.hardware.arch, profile.engine.name, profile.engine.version)
-        ensure_userland(boards[profile.name], offline=offline, say=reporter.say)
-    return boards
+    if not recipe.emulate:
+        return {}
+    found = {profile.name: userland_for(profile, offline=offline, say=reporter.say) for profile in profiles}
+    return {name: board for name, board in found.items() if board is not None}
 
 
 def _schemes(recipe: Recipe, profile: DeviceProfile, source: str) -> tuple[str, ...]:

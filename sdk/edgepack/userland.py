@@ -26,7 +26,7 @@ from edgepack.errors import ToolchainError
 from edgepack.toolchain import cache_root, engine_toolchain, ensure, installation_lock
 from edgepack_runtime.profile import DeviceProfile, Hardware
 
-__all__ = ["EMULATED", "Userland", "board", "cpu_model", "ensure_userland", "is_native", "userland"]
+__all__ = ["EMULATED", "Userland", "board", "cpu_model", "ensure_userland", "is_native", "userland", "userland_for"]
 
 # Raspberry Pi OS 12 is this release, and its Python is the last one that tflite-runtime has a wheel for.
 _RELEASE = "bookworm"
@@ -184,6 +184,20 @@ def ensure_userland(wanted: Userland, *, offline: bool, say: Callable[[str], Non
     except OSError as error:
         where = error.filename or wanted.folder
         raise ToolchainError(f"emulated {wanted.arch} userland: {where}: {error.strerror or error}") from None
+
+
+def userland_for(profile: DeviceProfile, *, offline: bool, say: Callable[[str], None]) -> Userland | None:
+    """Return the made userland of a profile, or None where this machine runs its programs itself.
+
+    Raises:
+        ToolchainError: it cannot be made here.
+    """
+    if is_native(profile.hardware.arch):
+        say(f"{profile.name} is {profile.hardware.arch} as this machine is: nothing is emulated for it")
+        return None
+    wanted = userland(profile.hardware.arch, profile.engine.name, profile.engine.version)
+    ensure_userland(wanted, offline=offline, say=say)
+    return wanted
 
 
 def _tool(name: str, package: str) -> str:

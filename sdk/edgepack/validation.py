@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,14 @@ from edgepack.candidate import environment_of
 from edgepack.errors import WorkerError
 from edgepack.fit import check_fit
 from edgepack.lab import LabRequest, run_in_lab
+from edgepack.pack import Contents
+from edgepack.proof import prove_on_board
+from edgepack.userland import Userland
 from edgepack.worker import Workplace
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.compression import supported
 from edgepack_runtime.errors import BundleError, EngineError
-from edgepack_runtime.golden import GoldenSample, compare_golden
+from edgepack_runtime.golden import GoldenSample, compare_golden, pack_golden
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.manifest import Evidence, Manifest
 from edgepack_runtime.profile import DeviceProfile
@@ -25,7 +28,15 @@ from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.verify import Policy, UnlockedBundle, VerifiedBundle, verify
 
-__all__ = ["Report", "validate"]
+__all__ = ["Benches", "Report", "validate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benches:
+    """Where a bundle is run: the environment with the profile's exact engine, and its emulated board, if any."""
+
+    engine: Workplace
+    board: Userland | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +58,7 @@ def _check(name: str, holds: bool, found: str, wanted: str, verdict: str = "meas
 
 
 def validate(
-    path: Path, profile: DeviceProfile, trust: TrustedKeys, key: DeviceKey | None, engine: Workplace
+    path: Path, profile: DeviceProfile, trust: TrustedKeys, key: DeviceKey | None, benches: Benches
 ) -> Report:
     """Return what holds of the bundle at `path` on `profile`, and what does not.
 
@@ -56,7 +67,7 @@ def validate(
         profile: the profile it shall run on.
         trust: the release keys it must be signed by.
         key: a device key that opens it; None will do for one that is not encrypted.
-        engine: the environment with the profile's exact engine.
+        benches: where it is run.
 
     Raises:
         FileError: the file cannot be read.
@@ -98,7 +109,12 @@ def validate(
                 environment="static",
             )
         )
-    checks += _replayed(model, manifest, golden, profile, engine)
+    checks += _replayed(model, manifest, golden, profile, benches.engine)
+    if benches.board is not None:
+        contents = Contents(model=model, golden=pack_golden(golden, manifest.model.inputs, manifest.model.outputs))
+        # The profile asked for may differ from the one it was built for; the bundle is told from its own.
+        here = replace(manifest, profile=profile)
+        checks.append(prove_on_board(contents, here, golden, benches.board, benches.engine.log))
     return Report(path=path, profile=profile, checks=tuple(checks))
 
 

@@ -132,7 +132,10 @@ def build(
     ] = None,
     input_shape: Annotated[
         list[str] | None,
-        typer.Option("--input", help="Shape of an input the source leaves open, e.g. audio:1,16000; repeatable."),
+        typer.Option(
+            "--input",
+            help="Shape of an input the source leaves open, e.g. audio:1,16000 or ids:int32:1,64; repeatable.",
+        ),
     ] = None,
     signature_key: Annotated[str | None, typer.Option(help="Which signature of a SavedModel to convert.")] = None,
     via: Annotated[
@@ -140,6 +143,14 @@ def build(
         typer.Option(
             help="Road the conversion takes, e.g. onnx2tf, onnx-tf, litert-torch; repeatable. Default: each in turn "
             "until one's result is equal to the source."
+        ),
+    ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]LAYOUT",
+            help="source, nhwc or nchw: how the bundle takes and gives images; NAME=nhwc for one input or output; "
+            "repeatable. Data files stay as the source has it.",
         ),
     ] = None,
     module: Annotated[
@@ -195,6 +206,7 @@ def build(
             inputs=tuple(input_shape or ()),
             signature_key=signature_key,
             via=tuple(via or ()),
+            layout=tuple(layout or ()),
             trust_source=trust_source or None,
             module=module_from(module),
         )
@@ -251,6 +263,14 @@ def validate(
             help="Device key (private PEM) that opens it. Default: the project's here, else your development key."
         ),
     ] = None,
+    emulate: Annotated[
+        bool,
+        typer.Option(
+            "--emulate",
+            help="Also replay it by the device's runtime in an emulated userland of the profile's architecture. "
+            "Needs qemu-user.",
+        ),
+    ] = False,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseDescriptor = None,
     offline: Offline = False,
@@ -267,6 +287,8 @@ def validate(
     from edgepack.passphrase import passphrase_from
     from edgepack.profiles import load_profile
     from edgepack.toolchain import engine_toolchain, ensure
+    from edgepack.userland import userland_for
+    from edgepack.validation import Benches
     from edgepack.validation import validate as run_validate
     from edgepack.worker import Workplace
 
@@ -278,8 +300,9 @@ def validate(
     engine = Workplace(
         python=ensure(toolchain, offline=offline, say=reporter.say), log=reporter.log, say=reporter.say
     )
+    board = userland_for(wanted, offline=offline, say=reporter.say) if emulate else None
     with reporter.step(f"validating {bundle.name}"):
-        report = run_validate(bundle, wanted, trusted, device_key, engine)
+        report = run_validate(bundle, wanted, trusted, device_key, Benches(engine=engine, board=board))
     show_report(report, as_json=as_json)
     if not report.good:
         raise typer.Exit(1)
