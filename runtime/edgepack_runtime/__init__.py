@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgepack_runtime.acceptance import accept_bundle
+    from edgepack_runtime.activation import open_active
     from edgepack_runtime.device import Device
     from edgepack_runtime.errors import BundleError, EdgepackError, EngineError, InputError
     from edgepack_runtime.session import Session, open_bundle, verify_bundle
@@ -33,6 +34,7 @@ __all__ = [
     "Session",
     "TensorSpec",
     "accept_bundle",
+    "open_active",
     "open_bundle",
     "verify_bundle",
 ]
@@ -46,6 +48,7 @@ _HOME = {
     "Session": "session",
     "TensorSpec": "tensors",
     "accept_bundle": "acceptance",
+    "open_active": "activation",
     "open_bundle": "session",
     "verify_bundle": "session",
 }
