@@ -61,7 +61,7 @@ mutants: setup ## both readers on 100,000 mutants, the C reader under ASan on 20
 	$(BIN)/python -m tools.mutate_verifier
 
 test-long: setup ## fuzz every parser of outside bytes, guided by coverage, 60 s each
-	$(PIP) atheris==3.0.0 h5py==3.16.0
+	$(PIP) atheris==3.0.0
 	$(BIN)/python -m tools.fuzz.run --drill
 	$(BIN)/python -m tools.fuzz.run --seconds 60
 
