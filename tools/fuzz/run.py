@@ -39,7 +39,8 @@ def campaign(name: str, seconds: int) -> Campaign:
     FINDINGS.mkdir(exist_ok=True)
     for seed in _ALL[name].seeds():
         (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
-    options = [f"-max_total_time={seconds}", "-timeout=20", f"-max_len={_MAX_INPUT}", "-rss_limit_mb=0"]
+    # libFuzzer's clock is the wall's: on a busy machine its timeout is for endless loops only.
+    options = [f"-max_total_time={seconds}", "-timeout=300", f"-max_len={_MAX_INPUT}", "-rss_limit_mb=0"]
     options += [f"-artifact_prefix={FINDINGS}/{name}-", "-print_final_stats=1"]
     # In memory where there is a memory file system; removed here, for libFuzzer ends without a farewell.
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
