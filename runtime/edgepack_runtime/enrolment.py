@@ -7,6 +7,7 @@ such as the device's own console, before granting anything to it.
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,13 @@ def enroll_device(
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     _make(folder)
     write_whole(folder / KEY_NAME, write_label("device", enrolment.key_id) + pem, mode=0o600, replace=False)
-    return Enrolled(enrolment=enrolment, record=write_record(enrolment, folder), key=folder / KEY_NAME)
+    try:
+        return Enrolled(enrolment=enrolment, record=write_record(enrolment, folder), key=folder / KEY_NAME)
+    except FileError:
+        # A key that nobody knows of opens nothing, and would stand in the way of the next attempt.
+        with contextlib.suppress(OSError):
+            (folder / KEY_NAME).unlink()
+        raise
 
 
 def write_record(enrolment: Enrolment, folder: Path) -> Path:

@@ -6,6 +6,7 @@ Roles are never mixed: a *root* key signs trust updates, a *release* key bundles
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import tempfile
@@ -50,6 +51,7 @@ __all__ = [
     "ALGORITHMS",
     "PRIVATE_SUFFIX",
     "PUBLIC_SUFFIX",
+    "STATE_FOLDER",
     "Identity",
     "KeyInfo",
     "KeyPair",
@@ -71,6 +73,8 @@ ALGORITHMS = {
     "device": ("x25519", "p256"),
 }
 PRIVATE_SUFFIX, PUBLIC_SUFFIX = ".key.pem", ".pub.pem"
+# Where a device that `device_file` describes keeps its version floors, beside that file.
+STATE_FOLDER = "state"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +158,13 @@ def generate_key(role: str, algorithm: str | None, stem: Path, passphrase: bytes
         if path.exists():
             raise FileError(f"{path} exists and is not overwritten")
     write_whole(pair.private, private, mode=0o600, replace=False)
-    write_whole(pair.public, public_pem(public, role), replace=False)
+    try:
+        write_whole(pair.public, public_pem(public, role), replace=False)
+    except FileError:
+        # Nobody has used it yet.
+        with contextlib.suppress(OSError):
+            pair.private.unlink()
+        raise
     return pair
 
 
@@ -295,5 +305,8 @@ def _make_whole(folder: Path) -> None:
 
 
 def device_file(profile: str, trust: str, key: str) -> bytes:
-    """Return the text of a device.json: what `edgepack_runtime.Device.from_file` reads."""
-    return canonical_json({"profile": profile, "trust": trust, "key": key}) + b"\n"
+    """Return the text of a device.json: what `edgepack_runtime.Device.from_file` reads.
+
+    The device keeps its version floors in a folder beside it, which `edgepack-device state create` makes there.
+    """
+    return canonical_json({"profile": profile, "trust": trust, "key": key, "state": STATE_FOLDER}) + b"\n"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import RecipeError
-from edgepack.keys import Identity, device_file, make_identity
+from edgepack.keys import STATE_FOLDER, Identity, device_file, identity_in, make_identity
 from edgepack.recipe import FILE_NAME, product_name
 from edgepack_runtime._files import file_error, write_whole
 from edgepack_runtime.errors import FileError
 
 __all__ = ["Project", "init_project"]
+
+_PROFILE, _DEVICE = "raspberry-pi-4", "device.json"
 
 _TEMPLATE = """\
 # What `edgepack build` makes in this folder. Relative paths are relative to this file.
@@ -62,7 +65,7 @@ class Project:
 
 
 def init_project(folder: Path, model: str) -> Project:
-    """Return a new project in `folder`; nothing that exists is overwritten.
+    """Return a new project in `folder`, made whole or not at all; nothing that exists is overwritten.
 
     Args:
         folder: made when missing.
@@ -84,10 +87,29 @@ def init_project(folder: Path, model: str) -> Project:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise file_error("make folder", folder, error) from None
-    identity = make_identity(keys)
-    device = keys / "device.json"
-    write_whole(device, device_file("raspberry-pi-4", identity.trust.name, identity.device_key.name), replace=False)
-    write_whole(keys / ".gitignore", b"# private keys never belong into a repository\n*.key.pem\n", replace=False)
     text = _TEMPLATE.format(model=json.dumps(model, ensure_ascii=False), name=product_name(Path(model).stem))
-    write_whole(recipe, text.encode(), replace=False)
-    return Project(recipe=recipe, identity=identity, device=device)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".keys-", dir=folder) as made:
+            _write_keys(Path(made, "keys"))
+            write_whole(recipe, text.encode(), replace=False)
+            _move(Path(made, "keys"), keys, recipe)
+    except OSError as error:
+        raise file_error("write", keys, error) from None
+    return Project(recipe=recipe, identity=identity_in(keys), device=keys / _DEVICE)
+
+
+def _write_keys(folder: Path) -> None:
+    identity = make_identity(folder)
+    text = device_file(_PROFILE, identity.trust.name, identity.device_key.name)
+    write_whole(folder / _DEVICE, text, replace=False)
+    ignored = f"# private keys never belong into a repository\n*.key.pem\n{STATE_FOLDER}/\n"
+    write_whole(folder / ".gitignore", ignored.encode(), replace=False)
+
+
+def _move(made: Path, keys: Path, recipe: Path) -> None:
+    """Give the keys their name, the last thing that is done; without them there is no project."""
+    try:
+        made.rename(keys)
+    except OSError:
+        recipe.unlink()
+        raise

@@ -235,10 +235,16 @@ def test_a_project_builds_from_its_edgepack_toml(shop, tmp_path):
     done = shop.run("build", "--json", cwd=project)
     assert done.code == 0, done.err
     assert (project / "dist" / "digits-1.0.0-raspberry-pi-4.edgepack").exists()
-    device = subprocess.run(
-        [sys.executable, "-m", "edgepack_runtime.cli", "verify", "--self-test", "--device", "keys/device.json",
-         "dist/digits-1.0.0-raspberry-pi-4.edgepack"],
-        capture_output=True, text=True, cwd=project, check=False,
-    )  # fmt: skip
-    assert device.returncode == 0, device.stderr
-    assert "golden samples on ai-edge-litert" in device.stdout
+
+    def device(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "edgepack_runtime.cli", *words, "--device", "keys/device.json"]
+        return subprocess.run(command, capture_output=True, text=True, cwd=project, check=False)
+
+    bundle = "dist/digits-1.0.0-raspberry-pi-4.edgepack"
+    early = device("verify", bundle)
+    assert (early.returncode, "edgepack-device state create" in early.stderr) == (1, True)
+    assert device("state", "create").returncode == 0
+    accepted = device("accept", bundle)
+    assert accepted.returncode == 0, accepted.stderr
+    assert "golden samples on ai-edge-litert" in accepted.stdout
+    assert "below security version 1" in accepted.stdout

@@ -65,7 +65,8 @@ def init(
     project = init_project(folder, model)
     typer.echo(f"{project.recipe}: edit it, then run `edgepack build` in that folder")
     typer.echo(f"{project.identity.signing_key}: development release key, keep it private")
-    typer.echo(f"{project.device}: copy it to the device with {project.identity.device_key.name} and trust.json")
+    typer.echo(f"{project.device}: copy it to the device with {project.identity.device_key.name} and trust.json,")
+    typer.echo("  and say there once: edgepack-device state create --device device.json")
 
 
 @app.command()

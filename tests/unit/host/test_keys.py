@@ -173,3 +173,11 @@ def test_two_processes_that_make_the_development_identity_at_once_end_with_one(t
     ]
     assert [run.communicate()[0].strip() for run in runs] == ["True"] * 4
     assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["development"]
+
+
+def test_a_private_key_does_not_stay_without_its_public_half(tmp_path):
+    # In the place of the public half is a link into nowhere: nothing is there, and nothing can be written.
+    (tmp_path / "k.pub.pem").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileError, match=r"k.pub.pem exists and is not overwritten"):
+        generate_key("device", None, tmp_path / "k")
+    assert [path.name for path in tmp_path.iterdir()] == ["k.pub.pem"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from edgepack.errors import RecipeError
 from edgepack.project import init_project
 from edgepack.recipe import Gate, load_recipe
 from edgepack_runtime.device import Device
-from edgepack_runtime.errors import FileError
+from edgepack_runtime.errors import FileError, StateError
 from edgepack_runtime.keyfiles import load_recipient, load_signing_key
 
 
@@ -50,9 +52,38 @@ def test_the_device_file_describes_a_device(tmp_path):
     assert device.profile == "raspberry-pi-4"
 
 
+def test_the_device_keeps_its_floors_beside_its_file_once_it_was_told_to(tmp_path):
+    state = Device.from_file(init_project(tmp_path, "cat.onnx").device).state
+    with pytest.raises(StateError, match=r"keys/state: this device has no state yet") as caught:
+        state.read()
+    assert "edgepack-device state create" in caught.value.hint
+    state.create()
+    assert state.read().floors == ()
+
+
 def test_private_keys_are_kept_out_of_a_repository(tmp_path):
     init_project(tmp_path, "cat.onnx")
-    assert "*.key.pem" in (tmp_path / "keys" / ".gitignore").read_text().splitlines()
+    assert {"*.key.pem", "state/"} <= set((tmp_path / "keys" / ".gitignore").read_text().splitlines())
+
+
+@pytest.mark.parametrize("size", [100, 230, 700])
+def test_on_a_full_disk_nothing_of_a_project_is_left(tmp_path, size):
+    script = (
+        "import resource, sys\nfrom pathlib import Path\nfrom edgepack.project import init_project\n"
+        "from edgepack_runtime.errors import FileError\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+        f"try:\n    init_project(Path({str(tmp_path)!r}), 'cat.onnx')\n"
+        "except FileError as error:\n    print(error)\nelse:\n    sys.exit('it was written')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.returncode, "File too large" in done.stdout) == (0, True), done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("model", ["my model.onnx", 'odd"quote\\back.onnx', "{model}.onnx", "_x.tflite", "猫.keras"])
@@ -82,6 +113,14 @@ def test_a_project_is_not_started_twice(tmp_path):
     with pytest.raises(FileError, match=r"edgepack.toml exists"):
         init_project(tmp_path, "dog.onnx")
     assert contents(tmp_path) == before
+
+
+def test_no_recipe_stays_where_its_keys_cannot_have_their_name(tmp_path):
+    # A link into nowhere: nothing is there, and no folder can have the name.
+    (tmp_path / "keys").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileError, match=r"cannot write .*keys"):
+        init_project(tmp_path, "cat.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
