@@ -39,12 +39,15 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
 HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "_confine", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
-    | {"edgecases", "recipients"}
+    | {"_sklearnfile", "edgecases", "recipients"}
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"signers.pkcs11", "worker"},
     frozenset({"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "userland"}),
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"}),
+    frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"}),
+    frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"}),
+    frozenset({"converters._onnx_ml"}),
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
         | {"tensor_types"}
@@ -55,7 +58,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"converters.keras", "converters.onnx", "converters.saved_model", "converters.tflite"}
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer"}
-        | {"release", "validation"}
+        | {"converters.sklearn", "release", "validation"}
     ),
     frozenset({"conversion"}),
     frozenset({"builder"}),
