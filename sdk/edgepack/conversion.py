@@ -10,18 +10,20 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgepack import __version__
 from edgepack.candidate import Samples
 from edgepack.dataset import bind_feeds, join_feeds, take_samples
 from edgepack.edgecases import EdgeCases, edge_cases, no_edge_cases
 from edgepack.errors import ConversionError, ToolchainError, WorkerError
 from edgepack.inputs import BuildInputs
+from edgepack.layout import laid_out, turned_arrays
 from edgepack.model import Conversion, ConversionRequest, Export, SourceModel, StepRecord, TFLiteModel
 from edgepack.parity import Comparison, parity_evidence, parity_tolerance
-from edgepack.recipe import Recipe
+from edgepack.recipe import Recipe, parse_layout
 from edgepack.reporter import Reporter
 from edgepack.roads import Road, Route, routes
 from edgepack.schemes import is_stateful
@@ -163,18 +165,44 @@ def _along(route: Route, trip: _Trip) -> Converted:
     model = TFLiteModel(
         data=conversion.tflite, inputs=conversion.inputs, outputs=conversion.outputs, history=tuple(steps)
     )
-    comparison = Comparison(
-        model=model,
-        feeds=bind_feeds(stage.feeds, conversion.inputs, "the data"),
-        reference=_shaped((export or conversion).reference, conversion.outputs),
-        real=trip.real,
-        cases=trip.cases.names,
-        tolerance=parity_tolerance(trip.recipe.converter),
+    comparison = _in_layout(
+        Comparison(
+            model=model,
+            feeds=bind_feeds(stage.feeds, conversion.inputs, "the data"),
+            reference=_shaped((export or conversion).reference, conversion.outputs),
+            real=trip.real,
+            cases=trip.cases.names,
+            tolerance=parity_tolerance(trip.recipe.converter),
+        ),
+        trip.recipe.layout,
     )
     with trip.reporter.step("comparing the converted model with its source"):
         parity = parity_evidence(comparison, host_place(trip.reporter))
     samples = _real(comparison, trip.inputs)
-    return Converted(model=model, samples=samples, parity=parity, notes=(*notes, *conversion.notes))
+    notes += tuple(step.tool for step in comparison.model.history if step.use == "layout")
+    return Converted(model=comparison.model, samples=samples, parity=parity, notes=(*notes, *conversion.notes))
+
+
+def _in_layout(comparison: Comparison, wanted: Sequence[str]) -> Comparison:
+    """Return it with the model, the samples and the source's outputs in the layout that is wanted."""
+    start, model = time.monotonic(), comparison.model
+    laid = laid_out(model.data, model.inputs, model.outputs, parse_layout(wanted))
+    if laid is None:
+        return comparison
+    step = StepRecord(
+        use="layout",
+        tool=f"edgepack {__version__}; {laid.note}",
+        options=canonical_json({"layout": list(wanted)}).decode(),
+        input_digest=hashlib.sha256(model.data).hexdigest(),
+        output_digest=hashlib.sha256(laid.data).hexdigest(),
+        seconds=time.monotonic() - start,
+    )
+    return replace(
+        comparison,
+        model=TFLiteModel(data=laid.data, inputs=laid.inputs, outputs=laid.outputs, history=(*model.history, step)),
+        feeds=turned_arrays(comparison.feeds, laid.orders),
+        reference=turned_arrays(comparison.reference, laid.orders),
+    )
 
 
 def _real(comparison: Comparison, inputs: BuildInputs) -> Samples:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +24,21 @@ from edgepack_runtime.profile import SCHEMES
 __all__ = [
     "AUTO",
     "FILE_NAME",
+    "LAYOUTS",
     "Gate",
+    "Layout",
     "Recipe",
     "UserModule",
     "expiry",
     "load_recipe",
+    "parse_layout",
     "parse_schemes",
     "product_name",
 ]
 
 FILE_NAME = "edgepack.toml"
 AUTO = "auto"
+LAYOUTS = ("source", "nhwc", "nchw")
 # As `edgepack_runtime.table` has them, so that a name is refused now and not after hours of work.
 _PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
 
@@ -49,6 +53,14 @@ class Gate:
     metric: str = "accuracy"
     max_drop: float = 0.01
     output: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The layout of the bundle's images: `everywhere` for all of them, `by_name` for single inputs and outputs."""
+
+    everywhere: str
+    by_name: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +79,9 @@ class Recipe:
     preferred one, and ``("auto",)`` every one the profile supports. `converter` is JSON of the converter's options.
     `signing_key` is the path of a PEM file or a key URI. `expires` is a day or a number of days, for `expiry`.
     `compress` makes bundles that only devices with zstandard open; `emulate` has each of them run on its emulated
-    board first. `via` are the roads the conversion may take (`edgepack.roads`), empty means all. `trust_source` lets
-    code in the source model run, `module` is the user's own code; neither can stand in a file, which may come from a
-    stranger.
+    board first. `via` are the roads the conversion may take (`edgepack.roads`), empty means all, `layout` is as for
+    `parse_layout`. `trust_source` lets code in the source model run, `module` is the user's own code; neither can
+    stand in a file, which may come from a stranger.
 
     Raises:
         RecipeError: a name or figure is wrong; the message says which are possible.
@@ -88,6 +100,7 @@ class Recipe:
     schemes: tuple[str, ...] = ()
     converter: str = "{}"
     via: tuple[str, ...] = ()
+    layout: tuple[str, ...] = ()
     trust_source: bool = False
     module: UserModule | None = None
     security_version: int = 1
@@ -99,6 +112,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         parse_schemes(self.schemes)
+        parse_layout(self.layout)
         if not self.profiles:
             raise RecipeError(
                 "no device profile is named", hint="`edgepack profiles list` shows them; use --profile NAME"
@@ -189,6 +203,27 @@ def parse_schemes(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def parse_layout(items: Sequence[str]) -> Layout:
+    """Return the layouts a user named: one for all images, or ``NAME=nhwc`` for an input or output.
+
+    Raises:
+        RecipeError: one is unknown, or two are said of the same.
+    """
+    said: dict[str, str] = {}
+    for item in items:
+        name, _, layout = item.rpartition("=")
+        if layout not in LAYOUTS:
+            near = difflib.get_close_matches(layout.lower(), LAYOUTS, n=1, cutoff=0.4)
+            raise RecipeError(
+                f"layout {item!r} is not known" + (f" (did you mean {near[0]!r}?)" if near else ""),
+                hint=f"known are {', '.join(LAYOUTS)}, for all images or, as NAME=nhwc, for one input or output",
+            )
+        if name in said:
+            raise RecipeError(f"layout: {name or 'all images'} cannot be {said[name]} and {layout}")
+        said[name] = layout
+    return Layout(everywhere=said.pop("", "source"), by_name=said)
+
+
 def load_recipe(path: Path) -> Recipe:
     """Return the recipe in a TOML file.
 
@@ -231,6 +266,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         compress=build.take("compress", bool, False),
         emulate=build.take("emulate", bool, False),
         via=build.take_strings("via", ()),
+        layout=_layout(build),
         converter=options,
         gate=Gate(
             metric=gate.take("metric", str, "accuracy"),
@@ -251,6 +287,14 @@ def _expires(build: Fields) -> str:
         build.refuse("expires", 'expected a day ("2027-06-30") or a number of days')
     # A date of TOML's own with a time keeps it here, and is refused as no day.
     return value.isoformat() if isinstance(value, datetime.date) else str(value)
+
+
+def _layout(build: Fields) -> tuple[str, ...]:
+    value = build.take("layout", object, ())
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        build.refuse("layout", 'expected "nhwc", or a list of texts like "image=nhwc"')
+    return tuple(str(item) for item in items)
 
 
 def _optional(base: Path, name: str | None) -> Path | None:

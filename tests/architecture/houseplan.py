@@ -43,13 +43,13 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"signers.pkcs11", "worker"},
-    frozenset({"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "userland"}),
+    frozenset({"_child", "_layout_graph", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "userland"}),
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"}),
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"}),
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"}),
     frozenset({"converters._onnx_ml"}),
     frozenset(
-        {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
+        {"converters._onnx_graph", "converters._parity", "engine_ops", "layout", "passes", "passes._ranges", "passes._repair"}
         | {"tensor_types"}
     ),
     frozenset({"converters._tensorflow", "fit", "passes._expand"}),

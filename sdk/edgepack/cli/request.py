@@ -58,6 +58,7 @@ class Overrides:
     inputs: tuple[str, ...]
     signature_key: str | None
     via: tuple[str, ...]
+    layout: tuple[str, ...]
     trust_source: bool | None
     module: UserModule | None
 

@@ -275,6 +275,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("inputs", ("a", "b"), "converter.inputs"),
         ("signature_key", "other", "converter.signature_key"),
         ("via", ("onnx-tf",), "via"),
+        ("layout", ("nhwc",), "layout"),
         ("trust_source", True, "trust_source"),
         ("module", UserModule(path=Path("net.py"), entry="Net"), "module"),
     ],
