@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+import realbundle
 from bundlekit import Recipe, make, open_all
+from doctext import section, text_of
 from edgepack_runtime.container import Preamble
+from edgepack_runtime.manifest import AS_IS, VERDICTS
+from edgepack_runtime.profile import ARCHITECTURES, ENGINES, SCHEMES
 from edgepack_runtime.table import EntryRole
+from edgepack_runtime.tensors import DTYPES
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs" / "bundle-format.md"
@@ -42,3 +48,19 @@ def test_the_code_cites_every_step_and_no_other() -> None:
         for first, last in re.findall(r"\b[Ss]teps? (\d+)(?:(?:, \d+)? (?:to|and) (\d+))?", source):
             cited |= set(range(int(first), int(last or first) + 1))
     assert sorted(cited) == [int(step) for step in steps]
+
+
+def _names(value: object) -> set[str]:
+    """Return the names of all members in a tree of JSON."""
+    if isinstance(value, dict):
+        return set(value) | {name for item in value.values() for name in _names(item)}
+    return {name for item in value for name in _names(item)} if isinstance(value, list) else set()
+
+
+def test_the_members_documented_are_those_of_a_manifest() -> None:
+    written = realbundle.manifest(realbundle.model("int8"), realbundle.profile())
+    told = set(re.findall(r"`([^`\s]+)`", section(text_of(DOCUMENT), "### Members")))
+    choices = {*ARCHITECTURES, *DTYPES, *ENGINES, *SCHEMES, *VERDICTS, AS_IS, "measured", "published", "assumed"}
+    # No members: how versions look. Not in this manifest: what its profile does not set.
+    members = _names(json.loads(written.to_bytes())) | {"latency_ms", "budget.latency_ms"}
+    assert told - {"glibc", "musl", "3."} == members | choices
