@@ -16,8 +16,10 @@ from edgepack_runtime._fields import Fields, canonical_json
 __all__ = [
     "ARCHITECTURES",
     "ENGINES",
+    "FIGURES",
     "SCHEMA_VERSION",
     "SCHEMES",
+    "SOURCE_KINDS",
     "Budget",
     "DeviceProfile",
     "EngineRequirement",
@@ -35,7 +37,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,30}")
 _VERSION = re.compile(r"[0-9]{1,8}(\.[0-9]{1,8}){1,3}")
 _LIBC = re.compile(r"(glibc|musl) [0-9]{1,4}\.[0-9]{1,4}")
 _PYTHON = re.compile(r"3\.[0-9]{1,3}")
-_SOURCE_KINDS = ("measured", "published", "assumed")
+SOURCE_KINDS = ("measured", "published", "assumed")
 _MAX_TEXT = 1000
 # What moves a terminal's cursor, or breaks or turns a line. A list of its own: what Python calls printable differs
 # from one version to the next, and other readers have to agree.
@@ -266,13 +268,14 @@ def _sources(fields: Fields) -> tuple[tuple[str, Source], ...]:
     sources = []
     for path in fields.names():
         entry = fields.take_table(path)
-        kind, text = entry.take_choice("kind", _SOURCE_KINDS), _text(entry, "text")
+        kind, text = entry.take_choice("kind", SOURCE_KINDS), _text(entry, "text")
         entry.finish()
         sources.append((path, Source(kind=kind, text=text)))
     return tuple(sorted(sources, key=lambda item: item[0]))
 
 
-_FIGURES = (
+# Each needs a source; a latency that is given needs one too.
+FIGURES = (
     "hardware.cores",
     "hardware.cpu_features",
     "hardware.ram_bytes",
@@ -285,7 +288,7 @@ _FIGURES = (
 
 
 def _check_sources(profile: DeviceProfile, fields: Fields) -> None:
-    wanted = set(_FIGURES) | ({"budget.latency_ms"} if profile.budget.latency_ms is not None else set())
+    wanted = set(FIGURES) | ({"budget.latency_ms"} if profile.budget.latency_ms is not None else set())
     have = {path for path, _ in profile.sources}
     if missing := sorted(wanted - have):
         fields.refuse("sources", f"no source is given for {', '.join(missing)}")

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from edgepack._toml import MAX_TOML_BYTES, parse_toml
 from edgepack.errors import ProfileError
+from edgepack.profile_text import profile_toml
 from edgepack_runtime._fields import Fields
+from edgepack_runtime._files import write_whole
 from edgepack_runtime.probe import LOCAL, local_profile
 from edgepack_runtime.profile import DeviceProfile
 
-__all__ = ["list_profiles", "load_profile"]
+__all__ = ["list_profiles", "load_profile", "write_profile"]
 
 _LIST = "list them all: edgepack profiles list"
 
@@ -53,6 +55,22 @@ def list_profiles() -> tuple[DeviceProfile, ...]:
         SchemaError: a field of one is wrong.
     """
     return _read_all(sorted(_folder().glob("*.toml")))
+
+
+def write_profile(profile: DeviceProfile, folder: Path) -> Path:
+    """Return the file ``NAME.toml`` in `folder`, written whole; a file that exists is never overwritten.
+
+    Raises:
+        ProfileError: it exists, or the name is one that cannot be had.
+        FileError: it cannot be written.
+    """
+    path = folder / f"{profile.name}.toml"
+    if profile.name == LOCAL:
+        raise ProfileError(f"the name {LOCAL!r} is the machine at hand's", hint="take another name")
+    if path.exists():
+        raise ProfileError(f"{path} exists", hint="take another name or folder, or remove it")
+    write_whole(path, profile_toml(profile).encode(), mode=0o644)
+    return path
 
 
 def _read_all(paths: Iterable[Path]) -> tuple[DeviceProfile, ...]:

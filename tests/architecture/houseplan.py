@@ -39,11 +39,14 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
 HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "_confine", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
+    | {"profile_text"}
     | {"_sklearnfile", "edgecases", "recipients"}
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"signers.pkcs11", "worker"},
-    frozenset({"_child", "_layout_graph", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "userland"}),
+    frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
+    | {"converters._onnx_advice", "converters._onnx_recurrent", "converters._onnx_tf_shim"}
+    | {"_child", "_layout_graph", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "userland"},
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"}),
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"}),
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"}),
@@ -52,18 +55,18 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         {"converters._onnx_graph", "converters._parity", "engine_ops", "layout", "passes", "passes._ranges", "passes._repair"}
         | {"tensor_types"}
     ),
-    frozenset({"converters._tensorflow", "fit", "passes._expand"}),
+    frozenset({"converters._onnx_reference", "converters._tensorflow", "fit", "passes._expand", "profile_check"}),
     frozenset({"candidate", "passes._quantizer", "proof"}),
     frozenset({"parity", "roads"}),
     frozenset(
-        {"converters.keras", "converters.onnx", "converters.saved_model", "converters.tflite"}
+        {"converters.keras", "converters.onnx", "converters.onnx_tf", "converters.saved_model", "converters.tflite"}
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer"}
         | {"converters.sklearn", "release", "validation"}
     ),
     frozenset({"conversion"}),
     frozenset({"builder"}),
     frozenset({"cli.options", "cli.request", "cli.show"}),
-    frozenset({"cli.request_trust", "cli.show_keys"}),
+    frozenset({"cli.request_trust", "cli.show_keys", "cli.show_profiles"}),
     frozenset(
         {
             "cli.commands_device",

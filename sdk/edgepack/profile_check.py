@@ -1,0 +1,158 @@
+"""What can be told of a device profile without the device: does its engine exist for it, and what is only assumed."""
+
+from __future__ import annotations
+
+import csv
+import importlib.resources
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from edgepack.engine_ops import support
+from edgepack_runtime.profile import DeviceProfile
+
+__all__ = ["ERROR", "NOTE", "Difference", "ProfileFinding", "check_profile", "profile_differences"]
+
+ERROR, NOTE = "error", "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileFinding:
+    """One thing about a profile: an ``error`` is a board on which nothing would run, a ``note`` is worth knowing."""
+
+    severity: str
+    field: str
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A field in which two profiles differ; "" where one has none."""
+
+    field: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wheel:
+    glibc: str
+    pythons: tuple[str, ...]
+
+
+@cache
+def _wheels() -> Mapping[tuple[str, str, str], _Wheel]:
+    text = importlib.resources.files("edgepack").joinpath("data", "engine_wheels.csv").read_text("utf-8")
+    return {
+        (row["engine"], row["version"], row["arch"]): _Wheel(glibc=row["glibc"], pythons=tuple(row["python"].split()))
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def check_profile(profile: DeviceProfile) -> tuple[ProfileFinding, ...]:
+    """Return what is wrong with a profile that is well formed, errors first; empty if nothing is."""
+    found = [*_wheel_findings(profile), *_figure_findings(profile)]
+    return tuple(sorted(found, key=lambda finding: finding.severity != ERROR))
+
+
+def _wheel_findings(profile: DeviceProfile) -> Iterator[ProfileFinding]:
+    engine, arch = profile.engine, profile.hardware.arch
+    name = f"{engine.name} {engine.version}"
+    versions = [v for (e, v, a) in _wheels() if (e, a) == (engine.name, arch)]
+    wheel = _wheels().get((engine.name, engine.version, arch))
+    if wheel is None:
+        newest = max(versions, key=_numbers, default=None)
+        yield ProfileFinding(
+            severity=ERROR,
+            field="engine.version",
+            text=f"{name} has no wheel for {arch} that edgepack knows of",
+            remedy=f"the newest with one is {newest}" if newest else f"no version of {engine.name} has one",
+        )
+        return
+    libc, _, version = profile.software.libc.partition(" ")
+    if libc != "glibc" or _numbers(version) < _numbers(wheel.glibc):
+        yield ProfileFinding(
+            severity=ERROR,
+            field="software.libc",
+            text=f"{profile.software.libc}, and the wheel of {name} for {arch} needs glibc {wheel.glibc}",
+            remedy=_older(engine.name, arch, version) if libc == "glibc" else "a system with glibc",
+        )
+    if profile.software.python not in wheel.pythons:
+        yield ProfileFinding(
+            severity=ERROR,
+            field="software.python",
+            text=f"Python {profile.software.python}, and {name} has wheels for {', '.join(wheel.pythons)}",
+            remedy="install one of these on the device, or take another version of the engine",
+        )
+    basis = support(engine.name, engine.version, "CONV_2D", 1)
+    if basis.verdict != "measured":
+        yield ProfileFinding(
+            severity=NOTE,
+            field="engine.version",
+            text=f"the operator table of {name} was not probed; it is {basis.basis}",
+            remedy="every build runs the model under it all the same",
+        )
+
+
+def _older(engine: str, arch: str, glibc: str) -> str:
+    fitting = [
+        v for (e, v, a), w in _wheels().items() if (e, a) == (engine, arch) and _numbers(w.glibc) <= _numbers(glibc)
+    ]
+    newest = max(fitting, key=_numbers, default=None)
+    return f"the newest {engine} for glibc {glibc} is {newest}" if newest else "a newer system on the device"
+
+
+def _figure_findings(profile: DeviceProfile) -> Iterator[ProfileFinding]:
+    hardware, budget = profile.hardware, profile.budget
+    if 2 * budget.ram_bytes > hardware.ram_bytes:
+        yield ProfileFinding(
+            severity=NOTE,
+            field="budget.ram_bytes",
+            text=f"{budget.ram_bytes:,} bytes for one model are more than half of the board's {hardware.ram_bytes:,}",
+            remedy="leave room for the system, the application, and an update being checked beside the running model",
+        )
+    assumed = [path for path, source in profile.sources if source.kind == "assumed"]
+    if assumed:
+        yield ProfileFinding(
+            severity=NOTE,
+            field="sources",
+            text=f"assumed, not measured or published: {', '.join(assumed)}",
+            remedy="run `edgepack-device probe` on the board, and say what was measured",
+        )
+    if budget.latency_ms is None:
+        yield ProfileFinding(
+            severity=NOTE,
+            field="budget.latency_ms",
+            text="no latency budget",
+            remedy="set one if the application has a deadline",
+        )
+
+
+def _flat(profile: DeviceProfile) -> dict[str, str]:
+    """Return a profile's fields by dotted names, as text."""
+    flat = {}
+    for name, value in profile.to_json().items():
+        inner = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+        for path, item in inner.items():
+            if isinstance(item, list):
+                flat[path] = ", ".join(map(str, item))
+            elif isinstance(item, dict):
+                flat[path] = ": ".join(map(str, item.values()))
+            else:
+                flat[path] = str(item)
+    return flat
+
+
+def profile_differences(first: DeviceProfile, second: DeviceProfile) -> tuple[Difference, ...]:
+    """Return every field in which two profiles differ, in the order of the file."""
+    ours, theirs = _flat(first), _flat(second)
+    return tuple(
+        Difference(field=path, first=ours.get(path, ""), second=theirs.get(path, ""))
+        for path in dict.fromkeys([*ours, *theirs])
+        if ours.get(path) != theirs.get(path)
+    )
