@@ -248,6 +248,7 @@ def _request(road: Road, stage: _Stage, trip: _Trip) -> ConversionRequest:
         feeds=stage.feeds,
         edges=2 * len(trip.cases.names),
         scratch=folder,
+        parts=stage.source.parts,
         trusted=recipe.trust_source,
         module=None if recipe.module is None else recipe.module.path.resolve(),
         entry="" if recipe.module is None else recipe.module.entry,

@@ -23,11 +23,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceModel:
-    """A model as its author left it: `format` was detected from content, `digest` is SHA-256 (hex)."""
+    """A model as its author left it: `format` was detected from content, `digest` is SHA-256 (hex).
+
+    `parts` are further files it names, beside `path`; the digest is of them too.
+    """
 
     path: Path
     format: str
     digest: str
+    parts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +63,16 @@ class ConversionRequest:
     `options` is canonical JSON of the plug-in's `Options`. `feeds` holds real samples as the data file has them,
     [n, ...] by array name; `edgepack.dataset.bind_feeds` checks them against the model's inputs. The last `edges` of
     them are made up (`edgepack.edgecases`): the source's outputs on them are wanted as on the others, but the build
-    alone judges by them. `scratch` is a private folder. `trusted` says that the user lets the source's own code run;
-    `module` and `entry` are the user's own Python file and the name of what builds the network in it.
+    alone judges by them. `scratch` is a private folder, `parts` are further files of the source. `trusted` says that
+    the user lets the source's own code run; `module` and `entry` are the user's own Python file and the name of what
+    builds the network in it.
     """
 
     source: Path
     options: str
     feeds: Mapping[str, Array]
     scratch: Path
+    parts: tuple[Path, ...] = ()
     edges: int = 0
     trusted: bool = False
     module: Path | None = None

@@ -10,11 +10,12 @@ import hashlib
 import mmap
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from edgepack import _magic
+from edgepack import _magic, _sklearnfile
+from edgepack._onnx_external import external_files
 from edgepack._zips import DAMAGED
 from edgepack.errors import SourceModelError
 from edgepack.model import SourceModel
@@ -23,17 +24,21 @@ __all__ = ["detect"]
 
 _CHUNK = 1 << 20
 _KERAS_MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
-_HINT = "edgepack reads ONNX (.onnx), Keras (.keras, .h5), a TensorFlow SavedModel folder and .tflite"
+_HINT = (
+    "edgepack reads ONNX (.onnx), Keras (.keras, .h5), a TensorFlow SavedModel folder, "
+    "scikit-learn (.joblib, .skops) and .tflite"
+)
 
 
 def detect(path: Path) -> SourceModel:
     r"""Return which model lies at `path`, with its SHA-256.
 
     A folder's digest is that of the text ``<SHA-256>  <relative name>\n`` of its files sorted by name, as
-    ``sha256sum`` prints it.
+    ``sha256sum`` prints it; that of an ONNX model with weights in files beside it is the same, of it and of these.
 
     Raises:
-        SourceModelError: it is missing, unreadable, empty, truncated, or no model; the message says what it is.
+        SourceModelError: it is missing, unreadable, empty, truncated, no model, or leads to files elsewhere; the
+            message says what it is.
     """
     try:
         if path.is_dir():
@@ -45,6 +50,8 @@ def detect(path: Path) -> SourceModel:
             if os.fstat(file.fileno()).st_size == 0:
                 raise SourceModelError(f"{path}: the file is empty")
             found = _detect_file(path, file)
+            if found == "onnx" and (parts := _external_files(path, file)):
+                return SourceModel(path=path, format=found, digest=_digest_with(path, parts), parts=parts)
             file.seek(0)
             return SourceModel(path=path, format=found, digest=hashlib.file_digest(file, "sha256").hexdigest())
     except FileNotFoundError:
@@ -55,7 +62,7 @@ def detect(path: Path) -> SourceModel:
 
 def _detect_file(path: Path, file: BinaryIO) -> str:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for recognise in (_tflite, _hdf5, _zip, _onnx):
+        for recognise in (_tflite, _hdf5, _zip, _sklearn, _onnx):
             if found := recognise(path, data):
                 return found
         head = bytes(data[:4096])
@@ -165,6 +172,8 @@ def _zip(path: Path, data: mmap.mmap) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
+            if _sklearnfile.is_skops(archive, names):
+                return "sklearn"
     except DAMAGED:
         raise SourceModelError(
             f"{path}: truncated or damaged zip file (a .keras model is one)", hint="copy or download it again"
@@ -175,6 +184,10 @@ def _zip(path: Path, data: mmap.mmap) -> str | None:
     if _KERAS_MEMBERS & names:
         kind = f"a .keras file that lacks {', '.join(sorted(_KERAS_MEMBERS - names))}"
     raise SourceModelError(f"{path}: no model that edgepack reads; it looks like {kind}", hint=hint or _HINT)
+
+
+def _sklearn(path: Path, data: mmap.mmap) -> str | None:
+    return "sklearn" if _sklearnfile.is_sklearn_pickle(bytes(data[:_CHUNK])) else None
 
 
 # Field numbers and their wire types (0 number, 2 bytes) of ModelProto and GraphProto in onnx.proto3.
@@ -268,8 +281,21 @@ def _check_saved_model(path: Path) -> None:
         raise SourceModelError(f"{path}: incomplete SavedModel: variables/variables.data-* is missing")
 
 
+def _external_files(path: Path, file: BinaryIO) -> tuple[Path, ...]:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return external_files(path, data)
+
+
 def _walk(folder: Path, fail: Callable[[OSError], None]) -> Iterator[Path]:
-    for where, _, names in os.walk(folder, onerror=fail):
+    inside = folder.resolve()
+    for where, folders, names in os.walk(folder, onerror=fail):
+        for path in (Path(where) / name for name in (*folders, *names)):
+            # A link to a folder is not walked into, and TensorFlow would read what lies there.
+            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(inside)):
+                raise SourceModelError(
+                    f"{folder}: {path.relative_to(folder)} is a link to {path.resolve()}",
+                    hint="a model's files lie in its folder: copy it with links followed, cp -rL",
+                )
         yield from (Path(where) / name for name in names)
 
 
@@ -277,8 +303,16 @@ def _folder_digest(folder: Path) -> str:
     def fail(error: OSError) -> None:
         raise error
 
+    return _digest_of(folder, _walk(folder, fail))
+
+
+def _digest_with(path: Path, parts: tuple[Path, ...]) -> str:
+    return _digest_of(path.resolve().parent, (path.resolve(), *parts))
+
+
+def _digest_of(folder: Path, files: Iterable[Path]) -> str:
     lines = []
-    for path in _walk(folder, fail):
+    for path in files:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         lines.append((path.relative_to(folder).as_posix(), digest))

@@ -40,7 +40,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "_confine", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
     | {"profile_text"}
-    | {"_sklearnfile", "edgecases", "recipients"}
+    | {"_onnx_external", "_sklearnfile", "edgecases", "recipients"}
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"signers.pkcs11", "worker"},
