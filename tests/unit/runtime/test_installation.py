@@ -23,6 +23,7 @@ from edgepack_runtime.errors import (
     FastForwardError,
     FileError,
     GrantError,
+    IncompatibleError,
     PayloadError,
     RollbackError,
     SchemaError,
@@ -207,24 +208,31 @@ def untrusted(security_version: int) -> bytes:
     return bundlekit.make(recipe, header=header, signers=(bundlekit.ed25519("a stranger"),)).file()
 
 
+def of_another_engine(security_version: int) -> bytes:
+    what, board = realbundle.model(), realbundle.profile(version="9.9")
+    recipe = realbundle.recipe(what, realbundle.manifest(what, board), board)
+    return bundlekit.make(recipe, header=replace(recipe.header, security_version=security_version)).file()
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [
         (lambda: untrusted(4), SignatureError),
+        (lambda: of_another_engine(4), IncompatibleError),
         (lambda: storekit.bundle(2), RollbackError),
         (lambda: storekit.bundle(2**40), FastForwardError),
         (lambda: storekit.bundle(4, expires=CLOCK), ExpiredError),
         (lambda: replace(storekit.parts(4), grants=()).file(), GrantError),
         (lambda: b"no bundle", BundleError),
     ],
-    ids=["a stranger's", "too old", "too far", "expired", "no grant", "no bundle"],
+    ids=["a stranger's", "another engine", "too old", "too far", "expired", "no grant", "no bundle"],
 )
 def test_what_this_device_would_not_run_is_not_even_copied(root, data, error):
     run(root, 2, 3)
-    before = (slots(root), files(root))
+    before = stored(root)
     with pytest.raises(error):
         install_bundle(write(root, data()), device=storekit.device(root), clock=lambda: CLOCK)
-    assert (slots(root), files(root)) == before
+    assert (stored(root), files(root)) == (before, ["1.edgepack", "2.edgepack"])
 
 
 def test_an_expired_bundle_that_is_installed_can_be_activated(root):
@@ -251,9 +259,10 @@ def test_a_grants_file_can_be_named(root):
     assert files(root) == ["1.edgepack", "1.edgepack.grant"]
 
 
-def test_a_bundle_in_clear_needs_no_key_and_no_grant(root):
-    device = storekit.device(root, key=None)
-    path = write(root, storekit.bundle(3, suite=PayloadSuite.PLAIN))
+@pytest.mark.parametrize("key", [None, bundlekit.x25519()], ids=["no key", "a key"])
+def test_a_bundle_in_clear_needs_no_key_and_no_grant(root, key):
+    device = storekit.device(root, key=key)
+    path = write(root, replace(storekit.parts(3, suite=PayloadSuite.PLAIN), grants=()).file())
     path.with_name("m.edgepack.grant").write_bytes(b"stale")
     install_bundle(path, device=device, clock=lambda: CLOCK)
     assert (files(root), activate_bundle(PRODUCT, device=device).floor) == (["1.edgepack"], 3)
@@ -293,6 +302,19 @@ def test_what_is_replaced_counts_as_room(root, monkeypatch):
     old = (root / "store" / "slots" / "1.edgepack").stat().st_blocks * 512
     with_room_for(monkeypatch, len(storekit.bundle(4)) + 2**20 - old)
     assert install(root, 4).copied.found == 0
+
+
+def test_what_is_replaced_is_gone_before_the_copy_begins(root, monkeypatch):
+    run(root, 2, 3)
+    copy, seen = installation.copy_into_slot, []
+
+    def copy_and_look(source, bundle, target):
+        seen.extend(files(root))
+        return copy(source, bundle, target)
+
+    monkeypatch.setattr(installation, "copy_into_slot", copy_and_look)
+    install(root, 4)
+    assert seen == ["2.edgepack"]
 
 
 def test_only_one_process_installs(root):
