@@ -38,7 +38,7 @@ from edgepack.source import detect
 from edgepack.worker import _answer, _Reply
 from edgepack_runtime.errors import EdgepackError, KeyFileError, SchemaError
 from edgepack_runtime.manifest import ModelDescription
-from tools.fuzz import seeds
+from tools.fuzz import model_seeds, seeds
 from tools.fuzz.target import Target, file, ignore
 
 __all__ = ["HOST_MISSING", "HOST_TARGETS"]
@@ -73,15 +73,14 @@ def _keras_config(data: bytes) -> None:
     refuse_code(file("model.keras", archive.getvalue()))
 
 
-def _hdf5(data: bytes) -> None:
-    """Read a file as a build does, in a child: the HDF5 library loops and crashes on some damaged files.
+def _in_a_child(path: Path) -> None:
+    """Look into a Keras file as a build does, in a child: the HDF5 library loops and crashes on some damaged files.
 
     A child that was stopped is a refusal, as it is to `edgepack.worker`; an error that is not ours is a finding.
     """
-    path = file("model.h5", data)
     child = os.fork()
     if child == 0:
-        os._exit(_hdf5_child(path))
+        os._exit(_judge(path))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0 or code == _REFUSED:
         raise SourceModelError("refused, or the child was stopped")
@@ -92,7 +91,7 @@ _REFUSED = 3
 _CPU_SECONDS = 2
 
 
-def _hdf5_child(path: Path) -> int:
+def _judge(path: Path) -> int:
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
         refuse_code(path)
@@ -102,6 +101,13 @@ def _hdf5_child(path: Path) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def _source(data: bytes) -> None:
+    path = file("source/model", data)
+    if not path.with_name("weights.bin").exists():
+        file("source/weights.bin", bytes(8))
+    detect(path)
 
 
 def _saved_model(data: bytes) -> None:
@@ -186,24 +192,30 @@ HOST_TARGETS = {
         seeds=seeds.datasets,
     ),
     "npz_array": Target(run=_npz, errors=(DatasetError,), seeds=lambda: seeds.datasets()[2:]),
-    "flatbuffer": Target(run=lambda data: ignore(read_model(data)), errors=(SourceModelError,), seeds=seeds.models),
-    "model_rules": Target(run=_model_rules, errors=(SourceModelError,), seeds=seeds.models),
-    "stamp": Target(run=_stamp, errors=(SourceModelError,), seeds=seeds.models),
-    "source": Target(
-        run=lambda data: ignore(detect(file("model", data))), errors=(SourceModelError,), seeds=seeds.sources
+    "flatbuffer": Target(
+        run=lambda data: ignore(read_model(data)), errors=(SourceModelError,), seeds=model_seeds.models
     ),
-    "saved_model": Target(run=_saved_model, errors=(SourceModelError,), seeds=seeds.saved_models),
-    "keras_config": Target(run=_keras_config, errors=(SourceModelError, ConversionError), seeds=seeds.keras_configs),
+    "model_rules": Target(run=_model_rules, errors=(SourceModelError,), seeds=model_seeds.models),
+    "stamp": Target(run=_stamp, errors=(SourceModelError,), seeds=model_seeds.models),
+    "source": Target(run=_source, errors=(SourceModelError,), seeds=model_seeds.sources),
+    "saved_model": Target(run=_saved_model, errors=(SourceModelError,), seeds=model_seeds.saved_models),
+    "keras_config": Target(
+        run=_keras_config, errors=(SourceModelError, ConversionError), seeds=model_seeds.keras_configs
+    ),
     "keras_file": Target(
-        run=lambda data: refuse_code(file("model.keras", b"PK" + data[2:])),
+        run=lambda data: _in_a_child(file("model.keras", b"PK" + data[2:])),
         errors=(SourceModelError, ConversionError),
-        seeds=seeds.keras_files,
+        seeds=model_seeds.keras_files,
     ),
     **(
         {}
         if HOST_MISSING
         else {
-            "hdf5": Target(run=_hdf5, errors=(SourceModelError, ConversionError), seeds=seeds.hdf5_files),
+            "hdf5": Target(
+                run=lambda data: _in_a_child(file("model.h5", data)),
+                errors=(SourceModelError, ConversionError),
+                seeds=model_seeds.hdf5_files,
+            ),
         }
     ),
     # A reply may also be an error of ours, which then is raised: that is what it is for.

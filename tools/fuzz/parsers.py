@@ -13,7 +13,8 @@ __all__ = ["DECODERS", "IN_A_CHILD", "NOT_OUTSIDE", "PARSERS"]
 DECODERS = {
     "DictReader", "GetRootAs", "ZipFile", "b64decode", "from_encoded_point", "frombuffer",
     "h5py.File", "int.from_bytes", "iter_unpack", "json.loads", "load_der_public_key", "load_pem_private_key",
-    "load_pem_public_key", "mmap.mmap", "np.load", "parse_json", "parse_toml",
+    "load_pem_public_key", "lzma.LZMADecompressor", "mmap.mmap", "np.load", "parse_json", "parse_toml",
+    "pickletools.genops",
     "read_array_header_1_0", "read_message", "read_model_from_bytearray", "struct.unpack", "tomllib.loads",
     "unpack_from", "unquote", "unquote_to_bytes",
 }  # fmt: skip
@@ -71,6 +72,9 @@ PARSERS: dict[str, tuple[str, ...]] = {
     "edgepack.source:_zip": ("source",),
     "edgepack.source:_onnx": ("source",),
     "edgepack.source:_check_saved_model": ("saved_model",),
+    "edgepack._onnx_external:external_files": ("source",),
+    "edgepack._sklearnfile:is_sklearn_pickle": ("source",),
+    "edgepack._sklearnfile:is_skops": ("source",),
     "edgepack._magic:looks_like": ("source",),
     "edgepack._magic:zip_looks_like": ("source",),
     "edgepack.flatbuffer:read_model": ("flatbuffer", "model_rules", "stamp"),
@@ -86,7 +90,7 @@ PARSERS: dict[str, tuple[str, ...]] = {
 }
 
 # Targets that run their parser in a child process, where the test cannot see it.
-IN_A_CHILD = {"hdf5"}
+IN_A_CHILD = {"hdf5", "keras_file"}
 
 # Modules, and a package with all of its own, that decode bytes nobody outside had a hand in, or that do so in a child
 # process whose crash is the parent's refusal.
@@ -99,6 +103,7 @@ NOT_OUTSIDE = {
     "edgepack.engine_ops": "tables that ship with edgepack",
     "edgepack.opversions": "a table that ships with edgepack; models go through edgepack.flatbuffer",
     "edgepack.parity": "options that edgepack.recipe wrote",
+    "edgepack.profile_check": "a table that ships with edgepack",
     "edgepack.tensor_types": "a table that ships with edgepack",
     "edgepack_runtime.encryption": "a nonce that this process derived; the chunks are authenticated first",
     "edgepack_runtime.plaintext": "anonymous memory, no file",

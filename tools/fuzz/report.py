@@ -1,6 +1,7 @@
 """What campaigns were run, and what they found: ``python -m tools.fuzz.report`` prints the table of docs/fuzzing.md.
 
-Every campaign adds a line to ``.build/fuzz/campaigns.csv``; a campaign belongs to the commit it ran on.
+Every campaign adds a line to ``.build/fuzz/campaigns.csv``; a campaign belongs to the commit it ran on. Lines worth
+keeping are moved to ``tools/fuzz/campaigns.csv``, which the table is made of.
 """
 
 from __future__ import annotations
@@ -8,14 +9,17 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-__all__ = ["RECORD", "Campaign", "add_to", "read_from", "table"]
+from tools.fuzz.parsers import PARSERS
+
+__all__ = ["KEPT_RECORD", "RECORD", "Campaign", "add_to", "commit", "read_from", "table"]
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / ".build" / "fuzz" / "campaigns.csv"
+KEPT_RECORD = ROOT / "tools" / "fuzz" / "campaigns.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,33 +74,31 @@ def read_from(path: Path) -> list[Campaign]:
         ]
 
 
-def table(campaigns: Iterable[Campaign], names: Sequence[str]) -> str:
+def table(campaigns: Iterable[Campaign]) -> str:
     """Return the campaigns as a Markdown table, a row a target; one that never ran says so."""
     lines = [
         "| Target | Seconds | of CPU | Inputs | Edges, from | to | Findings | Last on |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
-    by_target: dict[str, list[Campaign]] = {name: [] for name in names}
+    by_target: dict[str, list[Campaign]] = {name: [] for names in PARSERS.values() for name in names}
     for campaign in campaigns:
         by_target.setdefault(campaign.target, []).append(campaign)
-    for name, ran in by_target.items():
+    for name, ran in sorted(by_target.items()):
         if not ran:
             lines.append(f"| `{name}` | 0 | 0 | 0 | | | | never |")
             continue
-        found = sum(bool(campaign.found) for campaign in ran)
         sums = (sum(c.seconds for c in ran), sum(c.cpu_seconds for c in ran), sum(c.inputs for c in ran))
         numbers = " | ".join(f"{number:,}" for number in sums)
+        found = sum(bool(campaign.found) for campaign in ran)
         edges = f"{min(c.start_edges for c in ran)} | {max(c.edges for c in ran)}"
         lines.append(f"| `{name}` | {numbers} | {edges} | {found} | {ran[-1].commit} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    """Print the table of the record, or of the records that are named."""
-    from tools.fuzz.targets import TARGETS
-
-    records = [Path(name) for name in sys.argv[1:]] or [RECORD]
-    print(table([one for record in records for one in read_from(record)], list(TARGETS)), end="")
+    """Print the table of the record that is kept, or of the records that are named."""
+    records = [Path(name) for name in sys.argv[1:]] or [KEPT_RECORD]
+    print(table(one for record in records for one in read_from(record)), end="")
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,19 +40,13 @@ __all__ = [
     "datasets",
     "device_files",
     "enrolments",
-    "hdf5_files",
-    "keras_configs",
-    "keras_files",
     "key_files",
     "key_uris",
     "machines",
     "manifests",
-    "models",
     "options",
     "profiles",
     "recipes",
-    "saved_models",
-    "sources",
     "states",
     "stores",
     "trust_container_file",
@@ -65,7 +58,6 @@ __all__ = [
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT / "tests" / "data"
 SPEC = Spec(
     entries=(
         Entry(name="golden.bin", role=3, plain=seed("golden", 200)),
@@ -159,7 +151,7 @@ def device_files() -> list[bytes]:
     """Return device configurations; the files they name are those of the target."""
     full = {
         "profile": "board", "trust": "trust.json", "key": "key.pem", "num_threads": 2, "engine_policy": "self-test",
-        "accepted": {"digits": 7}, "state": "state",
+        "accepted": {"digits": 7}, "state": "state", "store": "store",
     }  # fmt: skip
     return [json.dumps(full).encode(), b'{"profile": "board", "trust": "trust.json"}']
 
@@ -270,68 +262,6 @@ def datasets() -> list[bytes]:
         np.save(file, array)
         found.append(file.getvalue())
     return found
-
-
-def models() -> list[bytes]:
-    """Return small TFLite models."""
-    paths = [*sorted((DATA / "engines").glob("*.tflite")), DATA / "tiny" / "matmul.tflite"]
-    return [path.read_bytes() for path in paths]
-
-
-def keras_configs() -> list[bytes]:
-    """Return the description of layers in a Keras file."""
-    dense = {
-        "class_name": "Dense",
-        "module": "keras.layers",
-        "registered_name": None,
-        "config": {"name": "d", "units": 2},
-    }
-    bad = {"class_name": "Lambda", "config": {"name": "l", "function": {"class_name": "__lambda__"}}}
-    return [
-        json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [dense]}}).encode(),
-        json.dumps([bad, {"class_name": "p>Own"}]).encode(),
-    ]
-
-
-def keras_files() -> list[bytes]:
-    """Return .keras archives."""
-    found = []
-    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w", kind) as archive:
-            archive.writestr("config.json", keras_configs()[0])
-            archive.writestr("metadata.json", "{}")
-            archive.writestr("model.weights.h5", b"\x89HDF\r\n\x1a\n")
-        found.append(file.getvalue())
-    return found
-
-
-def hdf5_files() -> list[bytes]:
-    """Return HDF5 files with a Keras model's description, as h5py writes it, in each type it may have."""
-    import h5py
-
-    found = []
-    text = keras_configs()[0]
-    for value in (text, text.decode(), np.bytes_(text), 7, np.ones(2), h5py.Empty("f4")):
-        for library in ("earliest", "latest"):
-            file = io.BytesIO()
-            with h5py.File(file, "w", libver=library) as made:
-                made.attrs["model_config"] = value
-            found.append(file.getvalue())
-    return found
-
-
-def saved_models() -> list[bytes]:
-    """Return the first file of a SavedModel: a version, and a graph of no content."""
-    return [bytes.fromhex("0801 1200"), bytes.fromhex("0801 1203 0a01 41 1200"), bytes.fromhex("1200")]
-
-
-def sources() -> list[bytes]:
-    """Return model files of each format that is told from its first bytes."""
-    hdf5 = b"\x89HDF\r\n\x1a\n\0" + bytes(31) + (100).to_bytes(8, "little") + b"model_config" + bytes(60)
-    onnx = bytes.fromhex("0807 3a08 0a00 1204 67727068 4204 0a00 100d")
-    other = [b"\x89PNG\r\n\x1a\n", b"a text\n", b"\x80\x04K\x01.", bytes(8) + b'{"', datasets()[0]]
-    return [*models()[:3], *keras_files(), hdf5, onnx, *other]
 
 
 def wire_frames() -> list[bytes]:
