@@ -11,11 +11,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Generic, Protocol, TypeVar
 
-__all__ = ["SKIP", "VECTORS", "Case", "Question", "Reader", "load", "ok", "refused"]
+__all__ = ["FORMAT", "SKIP", "VECTORS", "Asked", "Case", "Question", "Reader", "load", "ok", "refused"]
 
 VECTORS = Path(__file__).resolve().parents[1] / "tests" / "vectors"
+FORMAT = "edgepack-vectors-1"
 SKIP = "skip"
+
+
+class Asked(Protocol):
+    """What a reader can be asked."""
+
+    @property
+    def may_be_skipped(self) -> bool:
+        """Whether a reader may answer that it does not do this."""
+
+    def pack(self) -> bytes:
+        """Return the request as it is written to a reader."""
+
+
+Q_co = TypeVar("Q_co", bound=Asked, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +50,11 @@ class Question:
     sidecar: bytes | None = None
     reads_manifest: bool = False
 
+    @property
+    def may_be_skipped(self) -> bool:
+        """Whether a reader may answer that it does not do this."""
+        return self.reads_manifest
+
     def pack(self) -> bytes:
         """Return the request as it is written to a reader."""
         lines = [f"threshold {self.threshold}", *(f"trust {key.hex()}" for key in self.trust)]
@@ -49,12 +70,12 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class Case(Generic[Q_co]):
     """One vector: the question and the answer wanted."""
 
     group: str
     name: str
-    question: Question
+    question: Q_co
     answer: str
 
     def __str__(self) -> str:
@@ -71,11 +92,11 @@ def refused(outcome: str, step: int) -> str:
     return f"refused {outcome} {step}"
 
 
-def load(*groups: str, folder: Path = VECTORS) -> Iterator[Case]:
-    """Yield the vectors of these groups, of all if none is named."""
+def load(*groups: str, folder: Path = VECTORS) -> Iterator[Case[Question]]:
+    """Yield the vectors of these groups of bundles, of all if none is named."""
     for path in sorted(folder.glob("*.json")):
-        if not groups or path.stem in groups:
-            document = json.loads(path.read_text("utf-8"))
+        document = json.loads(path.read_text("utf-8"))
+        if document["format"] == FORMAT and (not groups or path.stem in groups):
             keys = {
                 name: _key(base64.b64decode(key["public_spki"]), base64.b64decode(key["private_pkcs8_test_only"]))
                 for name, key in document["test_keys"].items()
@@ -91,7 +112,7 @@ def _key(public: bytes, private: bytes) -> _Key:
     return public, private, hashlib.sha256(public).digest()
 
 
-def _case(group: str, vector: Mapping[str, object], keys: Mapping[str, _Key]) -> Case:
+def _case(group: str, vector: Mapping[str, object], keys: Mapping[str, _Key]) -> Case[Question]:
     found: dict[str, object] = dict(vector)
     trust, policy, expect = found.pop("trust"), found.pop("policy"), found.pop("expect")
     assert isinstance(trust, dict)
@@ -124,7 +145,7 @@ class Reader:
     def __init__(self, command: Sequence[str]) -> None:
         self._process = subprocess.Popen(list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def ask(self, question: Question) -> str:
+    def ask(self, question: Asked) -> str:
         """Return the reader's answer.
 
         Raises:

@@ -31,7 +31,7 @@ from types import ModuleType
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from tools.conformance import Case, load
+from tools.conformance import Case, Question, load
 
 __all__ = ["EQUIVALENT", "MODULES", "Mutant", "main", "mutants"]
 
@@ -172,7 +172,7 @@ class _Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._source, self._name, "exec"), module.__dict__)
 
 
-CASES: list[Case] = []
+CASES: list[Case[Question]] = []
 DEVICES: dict[bytes, object] = {}
 
 

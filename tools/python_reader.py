@@ -36,10 +36,12 @@ from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.session import check_consistent
 from edgepack_runtime.sidecar import sidecar_grants, sidecar_path
 from edgepack_runtime.trust import TrustedKeys
+from edgepack_runtime.trust_update import TrustDocument, apply_update, provision, trust_container
 from edgepack_runtime.verify import Policy, VerifiedBundle, verify
 from tools.conformance import Question, ok, refused
+from tools.trust_conformance import InForce, TrustQuestion, refused_trust
 
-__all__ = ["answer", "main"]
+__all__ = ["answer", "answer_trust", "main"]
 
 
 class _SidecarError(BundleError):
@@ -75,6 +77,47 @@ _STEPS: tuple[tuple[type[BundleError], str, str, int], ...] = (
     (PayloadError, "not authentic", "payload", 16),
     (PayloadError, "", "payload", 13),
 )
+
+
+# The same for trust documents; T1 is told from the rest by where it is done.
+_TRUST_STEPS: tuple[tuple[type[BundleError], str, str, str], ...] = (
+    (FormatError, "", "format", "T3"),
+    (SignatureError, "held against the root keys in force", "signature", "T2"),
+    (SignatureError, "held against its own root keys", "signature", "T6"),
+    (RollbackError, "", "policy", "T4"),
+    (IncompatibleError, " next", "policy", "T5"),
+    (IncompatibleError, "", "policy", "T3"),
+)
+
+
+def answer_trust(question: TrustQuestion) -> str:
+    """Return the library's verdict on a trust document."""
+    try:
+        container = trust_container(question.update)
+    except FormatError:
+        return refused_trust("format", "T1")
+    try:
+        if question.current is None:
+            return _in_force(provision(container).document)
+        return _in_force(apply_update(provision(trust_container(question.current)), container).document)
+    except BundleError as error:
+        for kind, text, outcome, step in _TRUST_STEPS:
+            if type(error) is kind and text in error.message:
+                return refused_trust(outcome, step)
+        raise
+
+
+def _in_force(document: TrustDocument) -> str:
+    return InForce(
+        version=document.version,
+        root_threshold=document.root.threshold,
+        root=[key.hex() for key in document.root.by_id()],
+        release_threshold=document.release.threshold,
+        release=[key.hex() for key in document.release.by_id()],
+        revoked_keys=[key.hex() for key in document.release.revoked_keys],
+        revoked_bundles=[bundle.hex() for bundle in document.release.revoked_bundles],
+        floors={floor.product: floor.security_version for floor in document.floors},
+    ).answer()
 
 
 def answer(question: Question) -> str:
@@ -151,12 +194,15 @@ def _sidecar(bundle: VerifiedBundle, device: DeviceKey | None, data: bytes | Non
         return sidecar_grants(bundle.container, device, path)
 
 
-def _read(stream: BinaryIO) -> Question | None:
+def _read(stream: BinaryIO) -> Question | TrustQuestion | None:
     """Return the next request, None at the end of the input."""
     lines: dict[str, list[str]] = {}
     while line := stream.readline():
         word, _, rest = line.decode("ascii").rstrip("\n").partition(" ")
         lines.setdefault(word, []).append(rest)
+        if word == "update":
+            current = bytes.fromhex(lines["current"][0]) if "current" in lines else None
+            return TrustQuestion(update=stream.read(int(rest)), current=current)
         if word == "bundle":
             break
     else:
@@ -183,7 +229,7 @@ def _read(stream: BinaryIO) -> Question | None:
 def main() -> None:
     """Answer requests until there are no more."""
     while question := _read(sys.stdin.buffer):
-        print(answer(question), flush=True)
+        print(answer(question) if isinstance(question, Question) else answer_trust(question), flush=True)
 
 
 if __name__ == "__main__":

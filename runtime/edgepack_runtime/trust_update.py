@@ -13,7 +13,7 @@ from dataclasses import InitVar, dataclass, field
 
 from edgepack_runtime._fields import Fields, canonical_json, parse_json
 from edgepack_runtime.container import MAX_SIGNATURES, PREAMBLE_SIZE, Container, Preamble
-from edgepack_runtime.errors import FormatError, IncompatibleError, RollbackError, SchemaError
+from edgepack_runtime.errors import FormatError, IncompatibleError, RollbackError, SchemaError, SignatureError
 from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, verify_threshold
 from edgepack_runtime.table import FORMAT_MAJOR, FORMAT_MINOR, is_name
 from edgepack_runtime.trust import TrustedKeys
@@ -184,7 +184,7 @@ def provision(container: Container) -> TrustState:
         SignatureError: too few of its root keys signed it.
     """
     document = TrustDocument.parse(container.signed)
-    _check_signed(container, document.root)
+    _check_signed(container, document.root, "its own root keys")
     return TrustState(document=document, made_by=_MADE_HERE)
 
 
@@ -198,7 +198,7 @@ def apply_update(current: TrustState, container: Container) -> TrustState:
         RollbackError: it is not newer than the current one.
     """
     # Step T2. From here on the signed bytes are by those whom this device trusts to change whom it trusts.
-    _check_signed(container, current.document.root)
+    _check_signed(container, current.document.root, "the root keys in force")
     document = TrustDocument.parse(container.signed)
     # Steps T4 and T5.
     have, found = current.document.version, document.version
@@ -210,12 +210,15 @@ def apply_update(current: TrustState, container: Container) -> TrustState:
             hint="apply every version in its turn: one that was left out may have changed the root keys",
         )
     # Step T6.
-    _check_signed(container, document.root)
+    _check_signed(container, document.root, "its own root keys")
     return TrustState(document=document, made_by=_MADE_HERE)
 
 
-def _check_signed(container: Container, root: TrustedKeys) -> None:
-    verify_threshold(container.signed, container.signatures, root.by_id(), root.threshold, TRUST_PAYLOAD_TYPE)
+def _check_signed(container: Container, root: TrustedKeys, whose: str) -> None:
+    try:
+        verify_threshold(container.signed, container.signatures, root.by_id(), root.threshold, TRUST_PAYLOAD_TYPE)
+    except SignatureError as error:
+        raise SignatureError(f"trust document, held against {whose}: {error.message}", hint=error.hint) from None
 
 
 def _read(fields: Fields, version: int, created: int) -> TrustDocument:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from tools.vectors import front, manifest, sealed, table
 from tools.vectors.keys import pkcs8, spki
+from tools.vectors.trust import trust_vectors
+from tools.vectors.trustlayout import TrustVector
 from tools.vectors.vector import Vector
 
-__all__ = ["GROUPS", "document", "main"]
+__all__ = ["GROUPS", "document", "main", "trust_document"]
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "vectors"
 GROUPS: Mapping[str, Callable[[], Iterator[Vector]]] = {
@@ -49,6 +51,24 @@ def document(group: str) -> dict[str, object]:
             for name in keys
         },
         "vectors": [_to_json(vector) for vector in vectors],
+    }
+
+
+def trust_document() -> dict[str, object]:
+    """Return the group of trust documents, in the same way; the keys stand in the documents."""
+    vectors = list(trust_vectors())
+    names = [vector.name for vector in vectors]
+    assert len(set(names)) == len(names), [name for name in names if names.count(name) > 1]
+    return {"format": "edgepack-trust-vectors-1", "group": "trust", "vectors": [_trust_to_json(v) for v in vectors]}
+
+
+def _trust_to_json(vector: TrustVector) -> dict[str, object]:
+    step = {"step": vector.step} if vector.step else {}
+    return {
+        "name": vector.name,
+        "current": None if vector.current is None else _base64(vector.current),
+        "update": _base64(vector.update),
+        "expect": {"outcome": vector.outcome, **step, **vector.says},
     }
 
 
@@ -92,9 +112,9 @@ def _packed(found: dict[str, object]) -> str:
 
 
 def _each_blob(vector: dict[str, object], change: Callable[[bytes], bytes], old: str, new: str) -> dict[str, object]:
-    blobs = {f"{name}{old}": f"{name}{new}" for name in ("sidecar", "bundle")}
+    blobs = {f"{name}{old}": f"{name}{new}" for name in ("sidecar", "bundle", "current", "update")}
     return {
-        blobs.get(name, name): _base64(change(base64.b64decode(str(value)))) if name in blobs else value
+        blobs.get(name, name): _base64(change(base64.b64decode(str(value)))) if name in blobs and value else value
         for name, value in vector.items()
     }
 
@@ -110,8 +130,9 @@ def _decompress(data: bytes) -> bytes:
 def main(arguments: list[str]) -> int:
     """Write the groups or compare them; return the exit code."""
     check, count, changed = arguments == ["--check"], 0, []
-    for group in GROUPS:
-        path, made = FOLDER / f"{group}.json", document(group)
+    groups = (*GROUPS, "trust")
+    for group in groups:
+        path, made = FOLDER / f"{group}.json", document(group) if group in GROUPS else trust_document()
         count += len(made["vectors"])  # type: ignore[arg-type]
         if check:
             if not path.exists() or list(_unpacked(path).items()) != list(made.items()):
@@ -119,8 +140,8 @@ def main(arguments: list[str]) -> int:
         else:
             FOLDER.mkdir(parents=True, exist_ok=True)
             path.write_text(_packed(made), "utf-8")
-    stray = sorted({path.name for path in FOLDER.glob("*.json")} - {f"{group}.json" for group in GROUPS})
-    print(f"{count} vectors in {len(GROUPS)} groups" + (f"; differ: {changed}, stray: {stray}" if check else ""))
+    stray = sorted({path.name for path in FOLDER.glob("*.json")} - {f"{group}.json" for group in groups})
+    print(f"{count} vectors in {len(groups)} groups" + (f"; differ: {changed}, stray: {stray}" if check else ""))
     return 1 if changed or (check and stray) else 0
 
 
