@@ -18,6 +18,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
             "engines.ai_edge_litert",
             "engines.tflite_runtime",
             "keyfiles",
+            "op_table",
             "probe",
             "protection",
             "sidecar",
@@ -40,14 +41,16 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "_confine", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
     | {"profile_text"}
-    | {"_onnx_external", "_sklearnfile", "edgecases", "recipients"}
+    | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"signers.pkcs11", "worker"},
+    frozenset({"converters._hdf5_links", "converters._saved_model_ops"}),
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_recurrent", "converters._onnx_tf_shim"}
     | {"_child", "_layout_graph", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "userland"},
-    frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"}),
+    frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"})
+    | {"converters._torch_archive"},
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"}),
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"}),
     frozenset({"converters._onnx_ml"}),
@@ -55,13 +58,14 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         {"converters._onnx_graph", "converters._parity", "engine_ops", "layout", "passes", "passes._ranges", "passes._repair"}
         | {"tensor_types"}
     ),
-    frozenset({"converters._onnx_reference", "converters._tensorflow", "fit", "passes._expand", "profile_check"}),
-    frozenset({"candidate", "passes._quantizer", "proof"}),
+    frozenset({"converters._onnx_reference", "converters._tensorflow", "fit", "passes._expand", "profile_check"})
+    | {"converters._torch"},
+    frozenset({"candidate", "converters._torch_sources", "passes._quantizer", "proof"}),
     frozenset({"parity", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.onnx_tf", "converters.saved_model", "converters.tflite"}
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer"}
-        | {"converters.sklearn", "release", "validation"}
+        | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
     frozenset({"conversion"}),
     frozenset({"builder"}),

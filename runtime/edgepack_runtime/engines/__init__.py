@@ -1,8 +1,8 @@
 """Inference engines, one module each: TFLite bytes in a file or a memfd become something that runs.
 
-An engine is a module of this package named after its distribution ("ai-edge-litert" is `ai_edge_litert`) with one
-function, ``load(model_path, *, num_threads) -> Engine``. Nothing heavy is imported until it is called, and there is
-no list to add to.
+An engine is a module of this package named after its distribution ("ai-edge-litert" is `ai_edge_litert`) with two
+functions: ``load(model_path, *, num_threads) -> Engine``, and ``loads(model: bytes) -> bool``, which tells whether
+the engine takes a file at all. Nothing heavy is imported until one is called, and there is no list to add to.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgepack_runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from edgepack_runtime.tensors import Array, TensorSpec
 
-__all__ = ["Engine", "installed", "load"]
+__all__ = ["Engine", "installed", "load", "loads"]
 
 
 class Engine(Protocol):
@@ -91,8 +91,21 @@ def load(name: str, model_path: str, *, num_threads: int) -> Engine:
         EngineError: the engine is unknown, not installed or broken, or refuses the model.
         FileError: `model_path` cannot be read.
     """
+    engine: Engine = _module(name).load(model_path, num_threads=num_threads)
+    return engine
+
+
+def loads(name: str, model: bytes) -> bool:
+    """Return whether the engine makes an interpreter of a TFLite file: it knows each operator in its table.
+
+    Raises:
+        EngineError: the engine is unknown, not installed or broken.
+    """
+    taken: bool = _module(name).loads(model)
+    return taken
+
+
+def _module(name: str) -> Any:
     if name not in _known():
         raise EngineError(f"engine {name!r} is none of {', '.join(_known())}")
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    engine: Engine = module.load(model_path, num_threads=num_threads)
-    return engine
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")

@@ -14,7 +14,7 @@ import numpy as np
 from edgepack_runtime.errors import EngineError, FileError, InputError
 from edgepack_runtime.tensors import DTYPES, Array, QuantizationParameters, TensorSpec, check_feeds
 
-__all__ = ["InterpreterEngine", "import_interpreter", "open_model"]
+__all__ = ["InterpreterEngine", "import_interpreter", "makes", "open_model"]
 
 # What the bindings raise: Python checks, C++ status codes, a C function that failed without an exception, malloc.
 _FOREIGN = (ValueError, RuntimeError, SystemError, MemoryError)
@@ -63,6 +63,15 @@ def open_model(interpreter: Any, model_path: str, *, num_threads: int, engine: t
     except _FOREIGN as error:
         raise EngineError(f"{name} {version} refuses the model: {_reason(error)}") from None
     return InterpreterEngine(made, name=name, version=version)
+
+
+def makes(interpreter: Any, model: bytes) -> bool:
+    """Return whether an interpreter can be made of a TFLite file; nothing is allocated."""
+    try:
+        interpreter(model_content=model)
+    except _FOREIGN:
+        return False
+    return True
 
 
 def _check_identifier(model_path: str) -> None:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepack_runtime.engines._interpreter import import_interpreter, open_model
+from edgepack_runtime.engines._interpreter import import_interpreter, makes, open_model
 from edgepack_runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from edgepack_runtime.engines import Engine
 
-__all__ = ["load"]
+__all__ = ["load", "loads"]
 
 _NAME = "tflite-runtime"
 _HINT = "install it, with Python 3.9 to 3.11: python3 -m pip install 'tflite-runtime==2.14.0' 'numpy<2'"
@@ -27,6 +27,16 @@ def load(model_path: str, *, num_threads: int) -> Engine:
     """
     version, interpreter = import_interpreter(_NAME, "tflite_runtime.interpreter", hint=_HINT, check=_check_numpy)
     return open_model(interpreter, model_path, num_threads=num_threads, engine=(_NAME, version))
+
+
+def loads(model: bytes) -> bool:
+    """Return whether tflite-runtime makes an interpreter of a TFLite file.
+
+    Raises:
+        EngineError: tflite-runtime is missing or broken, or numpy is too new for it.
+    """
+    _, interpreter = import_interpreter(_NAME, "tflite_runtime.interpreter", hint=_HINT, check=_check_numpy)
+    return makes(interpreter, model)
 
 
 def _check_numpy() -> None:
