@@ -14,13 +14,15 @@ from edgepack._zips import is_bounded
 
 __all__ = ["is_sklearn_pickle", "is_skops"]
 
+# What LZMA may take to unpack: twenty bytes can ask for gigabytes. joblib's levels up to 8 need 33 MiB.
+_MAX_DICTIONARY = 48 << 20
 # joblib compresses with zlib unless told otherwise; the others by the name of the file.
 _PACKED: dict[bytes, Callable[[], Any]] = {
     b"\x78": zlib.decompressobj,
     b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
     b"BZh": bz2.BZ2Decompressor,
-    b"\xfd7zXZ": lambda: lzma.LZMADecompressor(memlimit=1 << 28),
-    b"\x5d\x00\x00": lambda: lzma.LZMADecompressor(format=lzma.FORMAT_ALONE, memlimit=1 << 28),
+    b"\xfd7zXZ": lambda: lzma.LZMADecompressor(memlimit=_MAX_DICTIONARY),
+    b"\x5d\x00\x00": lambda: lzma.LZMADecompressor(format=lzma.FORMAT_ALONE, memlimit=_MAX_DICTIONARY),
 }
 _LOOKED_AT = 1 << 20
 _MAX_SCHEMA = 64 << 20

@@ -65,6 +65,24 @@ def test_mutants_raise_typed_errors_within_the_limits(name: str) -> None:
     assert refused > MUTANTS // 20
 
 
+# Inputs that campaigns broke something with, by target.
+FOUND = [
+    ("source", bytes.fromhex("5d000080 0a372a35 000026e6 0879642e e9772900")),  # asks LZMA for 128 MiB and more
+    ("options", b'\0{"inputs": ["x:1\xc2\xb2"]}'),
+    ("options", b'\0{"inputs": ["x:%b"]}' % (b"9" * 5000)),
+    ("probe", b"\x1e".join((b"aarch64", b"", b"MemTotal: %b kB" % (b"9" * 5000), b"glibc 2.36", *[b"x"] * 5))),
+    ("feeds", b"\x93NUMPY\1\0\x3f\0{'descr': '<f4', 'fortran_order': False, 'shape': (999999999,)}"),
+]  # fmt: skip
+
+
+@linux
+@pytest.mark.parametrize(("name", "data"), FOUND, ids=[name for name, _ in FOUND])
+def test_what_was_found_once_is_refused_within_the_limits(name: str, data: bytes) -> None:
+    taken = []
+    run_within_limits(lambda given: taken.append(TARGETS[name].check(given)), data)
+    assert taken == [False]
+
+
 def test_an_untyped_error_passes_through() -> None:
     def broken(data: bytes) -> None:
         raise KeyError(data)

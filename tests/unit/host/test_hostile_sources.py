@@ -253,6 +253,11 @@ def test_a_compressed_bomb_costs_no_more_than_its_first_megabyte(folder: Path) -
     assert peak < 4 << 20
 
 
+@pytest.mark.parametrize("preset", [3, 8])
+def test_a_pickle_in_the_dictionaries_that_are_written_is_told(preset: int) -> None:
+    assert is_sklearn_pickle(lzma.compress(b"\x80\x04\x8c\x10sklearn.pipeline.", preset=preset))
+
+
 def zipped(**members: bytes) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
