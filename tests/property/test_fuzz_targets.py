@@ -70,7 +70,8 @@ FOUND = [
     ("source", bytes.fromhex("5d000080 0a372a35 000026e6 0879642e e9772900")),  # asks LZMA for 128 MiB and more
     ("options", b'\0{"inputs": ["x:1\xc2\xb2"]}'),
     ("options", b'\0{"inputs": ["x:%b"]}' % (b"9" * 5000)),
-    ("probe", b"\x1e".join((b"aarch64", b"", b"MemTotal: %b kB" % (b"9" * 5000), b"glibc 2.36", *[b"x"] * 5))),
+    ("probe", b"\x1e".join((b"aarch64", b"", b"MemTotal: %b kB" % (b"9" * 5000), b"glibc 2.36", b"", b"", b"",
+                            b"ai-edge-litert", b"2.3.0"))),
     ("feeds", b"\x93NUMPY\1\0\x3f\0{'descr': '<f4', 'fortran_order': False, 'shape': (999999999,)}"),
 ]  # fmt: skip
 
