@@ -332,11 +332,11 @@ def test_the_samples_a_road_is_judged_on_are_documented() -> None:
     assert number(conversion("## Formats"), "on up to # of your samples") == _JUDGED
 
 
-def test_the_roads_documented_are_those_tried_in_their_order() -> None:
-    from edgepack.converters._onnx_graph import CLEANERS
+def test_the_forms_of_an_onnx_graph_documented_are_those_tried_in_their_order() -> None:
+    from edgepack.converters._onnx_graph import FORMS
 
     roads = re.findall(r"^\d\. (.+)$", conversion("## Formats"), re.MULTILINE)
-    assert [re.sub("the graph |cleaned by ", "", road) for road in roads[::2]] == list(CLEANERS)
+    assert roads == list(FORMS)
 
 
 def test_the_bootstrap_documented_is_the_one_computed() -> None:

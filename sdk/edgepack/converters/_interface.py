@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from edgepack.converters._edges import NOWHERE, Port, entered, left
 from edgepack.errors import ConversionError
+from edgepack_runtime.tensors import TensorSpec
 
 __all__ = [
     "SIGNATURE_KEY",
     "Port",
+    "check_inputs",
+    "custom_operators",
+    "fitted_ports",
     "in_order",
     "refuse_foreign_operators",
     "signature_entries",
@@ -19,19 +23,16 @@ __all__ = [
 ]
 
 SIGNATURE_KEY = "serving_default"
+# What a file may compute in, by the source's type.
+_COMPUTED_IN = {
+    "float16": ("float32",),
+    "float64": ("float32",),
+    "int8": ("int32",),
+    "uint8": ("int32",),
+    "int16": ("int32",),
+    "bool": ("int32",),
+}
 _STATE_OPERATORS = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Port:
-    """The source's name for the tensor `tensor` of the file.
-
-    A `permutation` other than () says how to get the source's layout from the tensor's, as for numpy.transpose.
-    """
-
-    name: str
-    tensor: int
-    permutation: tuple[int, ...] = ()
 
 
 def _schema() -> Any:
@@ -46,26 +47,22 @@ def _schema() -> Any:
 def with_signature(data: bytes, inputs: Sequence[Port], outputs: Sequence[Port]) -> bytes:
     """Return the file with one signature, ``serving_default``, of `inputs` and `outputs` in that order.
 
-    The graph's own inputs and outputs get the same order and names; an output of another layout gets a TRANSPOSE::
-
-        CONV_2D -> [1,24,24,5]            ->   CONV_2D -> [1,24,24,5] -> TRANSPOSE(0,3,1,2) -> mask [1,5,24,24]
+    The graph's own inputs and outputs get the same order and names, and operators where layout, shape or dtype is not
+    the source's.
     """
     import flatbuffers
 
     schema = _schema()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
     graph = model.subgraphs[0]
-    for port in inputs:
-        graph.tensors[port.tensor].name = port.name
-    results = [
-        _transposed(schema, model, port) if port.permutation else _named_output(graph, port) for port in outputs
-    ]
-    graph.inputs = [port.tensor for port in inputs]
+    sources = [entered(schema, model, port) for port in inputs]
+    graph.inputs = sources
+    results = [left(schema, model, port) for port in outputs]
     graph.outputs = results
     signature = schema.SignatureDefT()
     signature.signatureKey = SIGNATURE_KEY
     signature.subgraphIndex = 0
-    signature.inputs = [_entry(schema, port.name, port.tensor) for port in inputs]
+    signature.inputs = [_entry(schema, p.name, t) for p, t in zip(inputs, sources, strict=True)]
     signature.outputs = [_entry(schema, p.name, t) for p, t in zip(outputs, results, strict=True)]
     model.signatureDefs = [signature]
     builder = flatbuffers.Builder(len(data) + 4096)
@@ -77,53 +74,6 @@ def _entry(schema: Any, name: str, tensor: int) -> Any:
     entry = schema.TensorMapT()
     entry.name, entry.tensorIndex = name, tensor
     return entry
-
-
-def _named_output(graph: Any, port: Port) -> int:
-    # A tensor can be input and output at once: it keeps the input's name, the signature tells the two apart.
-    if port.tensor not in list(graph.inputs):
-        graph.tensors[port.tensor].name = port.name
-    return port.tensor
-
-
-def _transposed(schema: Any, model: Any, port: Port) -> int:
-    import numpy as np
-
-    graph = model.subgraphs[0]
-    source = graph.tensors[port.tensor]
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(np.array(port.permutation, "<i4").tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    order = schema.TensorT()
-    order.name = f"{port.name}/layout"
-    order.type, order.shape = schema.TensorType.INT32, [len(port.permutation)]
-    order.buffer = len(model.buffers) - 1
-    result = schema.TensorT()
-    result.name, result.type, result.buffer = port.name, source.type, 0
-    result.shape = [int(source.shape[axis]) for axis in port.permutation]
-    result.quantization = source.quantization
-    graph.tensors += [order, result]
-    operator = schema.OperatorT()
-    operator.opcodeIndex = _transpose_opcode(schema, model, rank=len(port.permutation))
-    operator.inputs = [port.tensor, len(graph.tensors) - 2]
-    operator.outputs = [len(graph.tensors) - 1]
-    graph.operators.append(operator)
-    return len(graph.tensors) - 1
-
-
-def _transpose_opcode(schema: Any, model: Any, *, rank: int) -> int:
-    transpose = schema.BuiltinOperator.TRANSPOSE
-    # op_version.cc: five dimensions need version 4, six version 6.
-    version = 6 if rank > 5 else 4 if rank > 4 else 1
-    for i, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == transpose:
-            code.version = max(code.version, version)
-            return i
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = transpose
-    code.version = version
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1
 
 
 def refuse_foreign_operators(data: bytes, *, stateful: bool = False) -> None:
@@ -144,8 +94,6 @@ def refuse_foreign_operators(data: bytes, *, stateful: bool = False) -> None:
         name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an unknown operator")
         custom = (code.CustomCode() or b"").decode("utf-8", "replace")
         if name == "CUSTOM" or custom:
-            if custom.startswith("ONNX_"):
-                raise ConversionError(f"onnx2tf has no TFLite operators for the ONNX operator {custom[5:]!r} here")
             kind = "TensorFlow (Flex)" if custom.startswith("Flex") else "custom"
             raise ConversionError(
                 f"the model needs the {kind} operator {custom.removeprefix('Flex')!r}, "
@@ -154,6 +102,13 @@ def refuse_foreign_operators(data: bytes, *, stateful: bool = False) -> None:
             )
         if name in _STATE_OPERATORS and not stateful:
             raise ConversionError(f"the model keeps state between calls ({name}), which a conversion would lose")
+
+
+def custom_operators(data: bytes) -> list[str]:
+    """Return the names of the operators in the file that are none of TFLite's own."""
+    model = _schema().Model.GetRootAs(data, 0)
+    codes = (model.OperatorCodes(i).CustomCode() for i in range(model.OperatorCodesLength()))
+    return [code.decode("utf-8", "replace") for code in codes if code]
 
 
 def with_fixed_batch(data: bytes) -> bytes:
@@ -194,3 +149,53 @@ def in_order(wanted: Sequence[tuple[str, str]], found: Mapping[str, int], what: 
         if ours not in found:
             raise ConversionError(f"the converter dropped {what} {name!r}: no output depends on it")
     return [Port(name=name, tensor=found[ours]) for ours, name in wanted]
+
+
+def check_inputs(data: bytes, specs: Sequence[TensorSpec]) -> None:
+    """Refuse a file whose first graph's inputs are not `specs`.
+
+    Raises:
+        ConversionError: a dtype or shape is another one.
+    """
+    schema = _schema()
+    graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
+    for i, spec in enumerate(specs):
+        found = _spec(schema, graph.Tensors(graph.Inputs(i)), spec.name)
+        if found != TensorSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape):
+            raise ConversionError(f"input {found} came out, the source has {spec}")
+
+
+def _spec(schema: Any, tensor: Any, name: str) -> TensorSpec:
+    names = {v: k.lower() for k, v in vars(schema.TensorType).items() if not k.startswith("_")}
+    shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
+    return TensorSpec(name=name, dtype=names.get(tensor.Type(), "unknown"), shape=shape)
+
+
+def fitted_ports(data: bytes, specs: Sequence[tuple[str, TensorSpec]], found: Mapping[str, int]) -> list[Port]:
+    """Return ports that give the file the source's dtypes and shapes where that is a matter of its edges.
+
+    That is where the source has a scalar and the file one element, and where the file computes in a wider or the
+    usual type. An input that no output depends on is an input all the same.
+
+    Args:
+        data: the TFLite file.
+        specs: our name in the file, and what the source has.
+        found: the file's tensors by our name.
+    """
+    schema = _schema()
+    graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
+    ports = []
+    for ours, spec in specs:
+        if ours not in found:
+            ports.append(Port(name=spec.name, tensor=NOWHERE, dtype=spec.dtype, shape=spec.shape))
+            continue
+        inner = _spec(schema, graph.Tensors(found[ours]), spec.name)
+        ports.append(
+            Port(
+                name=spec.name,
+                tensor=found[ours],
+                dtype=spec.dtype if inner.dtype in _COMPUTED_IN.get(spec.dtype, ()) else "",
+                shape=() if spec.shape == () and inner.shape == (1,) else None,
+            )
+        )
+    return ports

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from edgepack.converters._options import check_shape_names, fixed_shape
+from edgepack.converters._onnx_float32 import has_other_floats, in_float32
+from edgepack.converters._onnx_ml import without_ml_operators
+from edgepack.converters._onnx_recurrent import unrolled
+from edgepack.converters._options import check_shape_names, first_line, fixed_shape
 from edgepack.errors import ConversionError
 from edgepack_runtime.tensors import DTYPES, TensorSpec
 
-__all__ = ["CLEANERS", "INPUT", "OUTPUT", "input_specs", "prepared", "recurrent_operators"]
+__all__ = ["FORMS", "INPUT", "OUTPUT", "Form", "forms", "input_specs", "recurrent_operators", "the_model"]
 
 INPUT, OUTPUT = "edgepack_in_{}", "edgepack_out_{}"
-CLEANERS = ("onnxslim", "onnxsim", "as it is")
 # IR version 4 is the first in which an initializer need not be listed as an input too.
 _IR_VERSION = 4
+_STANDARD, _OPSET = ("", "ai.onnx"), 13
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """One form of a graph; `model` is None where it could not be made, and `said` why."""
+
+    name: str
+    model: Any
+    said: str = ""
 
 
 def _true_inputs(model: Any) -> list[Any]:
@@ -73,8 +87,8 @@ def recurrent_operators(graph: Any) -> set[str]:
     return found
 
 
-def prepared(model: Any, specs: Sequence[TensorSpec]) -> Any:
-    """Return a copy with fixed input shapes, initializers out of the inputs, and names of our own at the edges.
+def _prepared(model: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Any:
+    """Return a copy with fixed shapes, initializers out of the inputs, and names of our own at the edges.
 
     Converters rename, reorder or choke on names such as ``serving_default_x:0``; with Identity nodes in front and
     behind, what they are given is ``edgepack_in_0`` and so on, and subgraphs need not be touched.
@@ -84,27 +98,28 @@ def prepared(model: Any, specs: Sequence[TensorSpec]) -> Any:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.ir_version = max(copy.ir_version, _IR_VERSION)
+    if not any(opset.domain in _STANDARD for opset in copy.opset_import):
+        # A graph of another domain's operators alone; ours at its edges are standard ones.
+        copy.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
+    copy = without_ml_operators(copy)
     graph = copy.graph
-    inputs, outputs = _true_inputs(copy), list(graph.output)
     head, tail = [], []
-    for i, (value, spec) in enumerate(zip(inputs, specs, strict=True)):
+    heads, tails = _true_inputs(copy), list(graph.output)
+    for i, (value, spec) in enumerate(zip(heads, inputs, strict=True)):
         head.append(onnx.helper.make_node("Identity", [INPUT.format(i)], [value.name]))
-        value.name = INPUT.format(i)
-        value.type.tensor_type.ClearField("shape")
-        for size in spec.shape:
-            value.type.tensor_type.shape.dim.add().dim_value = size
-        value.type.tensor_type.shape.SetInParent()
-    for i, value in enumerate(outputs):
+        _set(value, INPUT.format(i), spec.shape)
+    for i, (value, spec) in enumerate(zip(tails, outputs, strict=True)):
         tail.append(onnx.helper.make_node("Identity", [value.name], [OUTPUT.format(i)]))
-        value.name = OUTPUT.format(i)
-        # Shapes inferred for an open batch would contradict the fixed one.
-        value.type.tensor_type.ClearField("shape")
+        # What was measured: shapes written for an open batch would contradict the fixed one.
+        _set(value, OUTPUT.format(i), spec.shape)
     nodes = list(graph.node)
     for i, node in enumerate(nodes):
+        # Messages name nodes; the first output is what a viewer shows of one without a name.
+        node.name = node.name or next(filter(None, node.output), "")
         if node.op_type in _RECURRENT:
             # With one left out, onnx2tf turns what follows into custom operators.
             node.output[:] = [name or f"edgepack_unused_{i}_{k}" for k, name in enumerate(node.output)]
-    for field, items in ((graph.input, inputs), (graph.node, head + nodes + tail)):
+    for field, items in ((graph.input, heads), (graph.node, head + nodes + tail)):
         kept = list(items)
         del field[:]
         field.extend(kept)
@@ -112,14 +127,126 @@ def prepared(model: Any, specs: Sequence[TensorSpec]) -> Any:
     return onnx.shape_inference.infer_shapes(copy)
 
 
-def cleaned(model: Any, cleaner: str) -> Any:
-    """Return what the tool `cleaner`, one of `CLEANERS`, makes of a prepared model."""
-    if cleaner == "onnxslim":
-        import onnxslim
+def _set(value: Any, name: str, shape: Sequence[int]) -> None:
+    value.name = name
+    value.type.tensor_type.ClearField("shape")
+    for size in shape:
+        value.type.tensor_type.shape.dim.add().dim_value = size
+    value.type.tensor_type.shape.SetInParent()
 
-        return onnxslim.slim(model)
-    if cleaner == "onnxsim":
-        import onnxsim
 
-        return onnxsim.simplify(model)[0]
+def forms(
+    model: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], lacking: Container[str] = ()
+) -> Iterator[Form]:
+    """Yield the forms of a model that are tried one after the other; one that equals an earlier one is left out.
+
+    Args:
+        model: as the user gave it.
+        inputs: its inputs, of fixed shape.
+        outputs: its outputs, as they were found to be.
+        lacking: operators the road lacks: replaced from the start by those the standard defines them by, if it does.
+
+    Raises:
+        ConversionError: an operator of classical machine learning has no counterpart.
+    """
+    start, tail = _prepared(model, inputs, outputs), ""
+    if wanted := sorted({node.op_type for node in start.graph.node if node.op_type in lacking}):
+        start = _inlined(start, wanted)
+        gone = set(wanted) - {node.op_type for node in start.graph.node}
+        tail = f", {', '.join(sorted(gone))} inlined" if gone else ""
+    starts = {tail: start}
+    if has_other_floats(start):
+        starts = {tail + ", in float32": in_float32(start)} | starts
+    seen = set()
+    for tail, begin in starts.items():
+        for name, made in FORMS.items():
+            try:
+                form = made(begin)
+            except Exception as error:  # noqa: BLE001 - a cleaner's own exceptions; the graph may do without it
+                yield Form(name=name + tail, model=None, said=first_line(error))
+                continue
+            mark = _fingerprint(form)
+            if mark not in seen:
+                seen.add(mark)
+                yield Form(name=name + tail, model=form)
+
+
+def the_model(form: Form) -> Any:
+    """Return the form's model.
+
+    Raises:
+        ConversionError: it could not be made.
+    """
+    if form.model is None:
+        raise ConversionError(form.said)
+    return form.model
+
+
+def _slimmed(model: Any) -> Any:
+    import onnxslim
+
+    return onnxslim.slim(model)
+
+
+def _simplified(model: Any) -> Any:
+    import onnxsim
+
+    return onnxsim.simplify(model)[0]
+
+
+def _unchanged(model: Any) -> Any:
     return model
+
+
+def _inlined(model: Any, operators: Sequence[str]) -> Any:
+    """Return the model with these of its operators replaced by those the standard defines them by, where it does."""
+    import onnx.inliner
+
+    ids = [("", operator) for operator in operators]
+    inlined = onnx.inliner.inline_selected_functions(model, ids, inline_schema_functions=True)
+    return onnx.shape_inference.infer_shapes(inlined)
+
+
+def _all_inlined(model: Any) -> Any:
+    import onnx.inliner
+
+    inlined = onnx.inliner.inline_selected_functions(model, [], exclude=True, inline_schema_functions=True)
+    return _slimmed(onnx.shape_inference.infer_shapes(inlined))
+
+
+def _unrolled(model: Any) -> Any:
+    return _slimmed(unrolled(model)) if recurrent_operators(model.graph) else model
+
+
+FORMS: Mapping[str, Callable[[Any], Any]] = {
+    "cleaned by onnxslim": _slimmed,
+    "cleaned by onnxsim": _simplified,
+    "as it is": _unchanged,
+    "with recurrent operators as formulas": _unrolled,
+    "with its functions inlined": _all_inlined,
+}
+
+
+def _fingerprint(model: Any) -> str:
+    """Return a digest that is the same for two graphs whose tensors and nodes differ in their names only."""
+    names: dict[str, str] = {"": ""}
+
+    def short(name: str) -> str:
+        return names.setdefault(name, str(len(names)))
+
+    digest = hashlib.sha256()
+    for tensor in model.graph.initializer:
+        copy = type(tensor)()
+        copy.CopyFrom(tensor)
+        copy.name, copy.doc_string = short(tensor.name), ""
+        digest.update(copy.SerializeToString(deterministic=True))
+    for node in model.graph.node:
+        if node.op_type == "Identity":
+            names[node.output[0]] = short(node.input[0])
+            continue
+        copy = type(node)()
+        copy.CopyFrom(node)
+        copy.name = copy.doc_string = ""
+        copy.input[:], copy.output[:] = map(short, node.input), map(short, node.output)
+        digest.update(copy.SerializeToString(deterministic=True))
+    return digest.hexdigest()

@@ -16,6 +16,7 @@ __all__ = [
     "InputShape",
     "check_dtypes",
     "check_shape_names",
+    "first_line",
     "fixed_shape",
     "named_inputs",
     "named_shapes",
@@ -25,6 +26,15 @@ __all__ = [
 T = TypeVar("T")
 # ASCII: int() takes the digits of every script, not all that isdigit() calls one, and no more than 4300.
 _DIMENSION = re.compile(r"0{0,9}[1-9][0-9]{0,9}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's class and the first line of its text that is not empty, shortened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    if lines[0] == "in user code:":
+        # TensorFlow's tracing puts the places first, and what was raised last, with its class.
+        return lines[-1][:240]
+    return f"{type(error).__name__}: {lines[0][:240]}".rstrip(": ")
 
 
 def read_options(kind: type[T], text: str) -> T:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgepack.converters._interface import Port, in_order, refuse_foreign_operators, signature_entries, with_signature
+from edgepack.converters._options import first_line
 from edgepack.converters._parity import (
     allowed_error,
     check_interface,
@@ -23,7 +24,7 @@ from edgepack.errors import ConversionError, ParityError
 from edgepack.model import Conversion
 from edgepack_runtime.tensors import DTYPES, Array, TensorSpec
 
-__all__ = ["Function", "first_line", "through_tensorflow"]
+__all__ = ["Function", "first_line", "frozen_function", "plain_tflite", "tflite_of", "through_tensorflow"]
 
 # What the converter's log says about operators TFLite lacks, in its two wordings.
 _UNSUPPORTED = (
@@ -45,12 +46,6 @@ class Function:
     keep: Any = None
 
 
-def first_line(error: BaseException) -> str:
-    """Return an error's class and the first line of its text that is not empty, shortened."""
-    text = next((line for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text.strip()[:240]}".rstrip(": ")
-
-
 def through_tensorflow(function: Function, feeds: Mapping[str, Array], limit: float, *, edges: int = 0) -> Conversion:
     """Return the function as float TFLite and TensorFlow's outputs on `feeds`.
 
@@ -68,9 +63,7 @@ def through_tensorflow(function: Function, feeds: Mapping[str, Array], limit: fl
 
     concrete = _concrete(function)
     outputs, reference = _reference(function, concrete, feeds)
-    tflite = _converted(_frozen(concrete))
-    refuse_foreign_operators(tflite)
-    tflite = with_signature(tflite, *_ports(tflite, function))
+    tflite = _named(_converted(_frozen(concrete)), function)
     interpreter = tf.lite.Interpreter(model_content=tflite, num_threads=2)
     interpreter.allocate_tensors()
     check_interface(interpreter, function.inputs)
@@ -85,6 +78,33 @@ def through_tensorflow(function: Function, feeds: Mapping[str, Array], limit: fl
         tool=f"tensorflow {tf.__version__}",
         notes=(f"TFLiteConverter: largest difference from TensorFlow {worst:.1e} of the range",),
     )
+
+
+def tflite_of(function: Function) -> bytes:
+    """Return the function as float TFLite with its interface, not compared with anything.
+
+    Raises:
+        ConversionError: an operator is missing in TFLite, or state is kept.
+    """
+    return _named(_converted(_frozen(_concrete(function))), function)
+
+
+def frozen_function(function: Function) -> Any:
+    """Return the function of one sample, its variables constants.
+
+    Raises:
+        ConversionError: it cannot be run, or keeps state.
+    """
+    return _frozen(_concrete(function))
+
+
+def plain_tflite(frozen: Any) -> bytes:
+    """Return what TensorFlow's converter makes of a frozen function, under names of its own.
+
+    Raises:
+        ConversionError: an operator is missing in TFLite.
+    """
+    return _converted(frozen)
 
 
 def _concrete(function: Function) -> Any:
@@ -187,6 +207,11 @@ def _converted(frozen: Any) -> bytes:
             else f"the model needs the operator {first!r}, which TFLite lacks",
             hint="replace it by standard operators in the source model",
         ) from error
+
+
+def _named(data: bytes, function: Function) -> bytes:
+    refuse_foreign_operators(data)
+    return with_signature(data, *_ports(data, function))
 
 
 def _ports(data: bytes, function: Function) -> tuple[list[Port], list[Port]]:

@@ -1,0 +1,54 @@
+"""What to say of an ONNX operator that a road cannot convert: which node it is, and what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgepack.errors import ConversionError
+
+__all__ = ["advice", "cannot", "node_of"]
+
+_BEFORE = "compute it before the model, and give the model its result"
+_BEHIND = "let the model end before it, and compute it from the outputs"
+_GROUPS = (
+    (("DFT", "STFT", "MelWeightMatrix"), f"{_BEFORE}; or write it as MatMul with the window's basis"),
+    (("ImageDecoder", "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit"), _BEFORE),
+    (("TfIdfVectorizer", "LabelEncoder"), _BEFORE),
+    (("NonMaxSuppression", "Unique", "NonZero", "Compress"), f"{_BEHIND}: how much it gives depends on the data"),
+    (("GridSample", "DeformConv", "RoiAlign", "MaxRoiPool", "Col2Im", "MaxUnpool"), _BEHIND),
+    (("Multinomial", "Bernoulli"), "let the model give the probabilities, and draw from them outside"),
+    (
+        ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+        "make the random numbers an input of the model",
+    ),
+    (("If", "Loop", "Scan"), "export the model for one fixed shape, which removes most of them"),
+    (("LSTM", "GRU", "RNN"), "export it with a fixed length, without sequence_lens, in float32"),
+    (
+        ("Reshape", "Expand", "Tile", "Range", "ConstantOfShape", "Pad", "Slice", "Resize", "Squeeze", "Unsqueeze"),
+        "export the model with fixed shapes: what this operator asks for is a constant then",
+    ),
+)
+_ADVICE = {operator: text for operators, text in _GROUPS for operator in operators}
+_OTHERWISE = "replace it by standard operators in the source model, or export with another opset"
+
+
+def advice(operator: str) -> str:
+    """Return the way out for a model with `operator`."""
+    return _ADVICE.get(operator, _OTHERWISE)
+
+
+def node_of(model: Any, operator: str) -> str:
+    """Return what the first node of that operator is called, by any case; its first output where it has no name."""
+    for node in model.graph.node:
+        if node.op_type.upper() == operator.upper():
+            return str(node.name or (node.output[0] if node.output else ""))
+    return ""
+
+
+def cannot(tool: str, model: Any, operator: str, why: str = "") -> ConversionError:
+    """Return the error that says that `tool` cannot convert an operator of `model`, where, and what to do."""
+    known = next((n.op_type for n in model.graph.node if n.op_type.upper() == operator.upper()), operator)
+    place = node_of(model, known)
+    shown = f" (node {place!r})" if place else ""
+    reason = f": {why}" if why else ""
+    return ConversionError(f"{tool} cannot convert operator {known!r}{shown}{reason}", hint=advice(known))
