@@ -57,8 +57,8 @@ def open_active(product: str, *, device: Device) -> Session:
     """Return a session of the active bundle of a product, opened as by `open_bundle`.
 
     Each opening of a bundle on trial counts as a start. If it used up its starts or its time without
-    `Session.report_healthy`, or cannot be opened, the last known good bundle becomes the active one for good. If a
-    bundle that had proven good cannot be opened, the one before it is opened for this time. Either way
+    `Session.report_healthy`, or is refused, the last known good bundle becomes the active one for good. If the disk
+    fails, or a bundle that had proven good cannot be opened, the other one is opened for this time. Either way
     `Session.notice` says so, and a warning is logged. Nothing below the version floor is ever opened, and if there is
     nothing to fall back to, the active bundle goes on, or its error is raised.
 
@@ -97,7 +97,7 @@ def open_active(product: str, *, device: Device) -> Session:
 
 
 def _open_instead(record: Product, good: Slot | None, error: EdgepackError, device: Device) -> Session:
-    """Return a session of the last known good bundle, as the active one failed with `error`; give up one on trial."""
+    """Return a session of the last known good bundle, as the active one failed with `error`."""
     folder, _ = folders_of(device)
     if good is None:
         raise error
@@ -108,6 +108,9 @@ def _open_instead(record: Product, good: Slot | None, error: EdgepackError, devi
         raise error from None
     why, failed = f"it could not be opened ({error.message})", record.active_slot()
     _say(session, record.name, replace(failed, note=why), good)
+    if isinstance(error, FileError):
+        # The disk failed, and says nothing about the bundle; should it fail each time, the starts run out.
+        return session
     # Should that fail, the next start does the same again.
     with contextlib.suppress(FileError, StoreError):
         folder.change(record.name, lambda old: old.given_up(failed.number, why))

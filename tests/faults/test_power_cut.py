@@ -27,7 +27,7 @@ KILLS = 200
 
 @pytest.mark.slow
 # All of the store's take minutes: `python -m tools.power_cut store`.
-@pytest.mark.parametrize("words", [["state"], ["store", "--every", "11"]], ids=["state", "store"])
+@pytest.mark.parametrize("words", [["state"], ["store", "--every", "9"]], ids=["state", "store"])
 def test_at_each_fault_point_of_every_change_what_was_before_or_comes_after_is_found(capsys, words):
     assert power_cut.main(words) == 0, capsys.readouterr().out
 

@@ -160,6 +160,16 @@ def test_one_on_trial_that_does_not_open_is_given_up(on_trial):
     assert opened(root) == ("1.3", notice)
 
 
+def test_one_that_the_disk_does_not_give_is_not_given_up_before_its_starts_are(on_trial):
+    root = on_trial(Health(starts=2))
+    (root / "store" / "slots" / "2.edgepack").unlink()
+    version, notice = opened(root)
+    assert (version, notice.startswith("digits 1.4: it could not be opened (cannot open ")) == ("1.3", True)
+    assert states(root) == ["1.4 trial", "1.3 good"]
+    assert [opened(root)[0] for _ in range(2)] == ["1.3", "1.3"]
+    assert states(root) == ["1.3 good", "1.4 failed"]
+
+
 def test_one_that_was_good_and_does_not_open_is_replaced_for_this_time(root):
     install(root, 3)
     activate(root)
@@ -190,6 +200,11 @@ def test_a_floor_that_rose_past_the_last_known_good_ends_the_fall_back(on_trial)
     header = replace(bundlekit.HEADER, profile=storekit.PROFILE, security_version=4)
     StateFolder(root / "state").update(lambda old: old.accepting(header))
     assert (opened(root), states(root)[0]) == (("1.4", None), "1.4 trial")
+
+
+def test_a_floor_set_by_hand_above_the_last_known_good_ends_the_fall_back(on_trial):
+    root = on_trial(Health(starts=1))
+    assert [opened(root, accepted={PRODUCT: 4}) for _ in range(3)] == [("1.4", None)] * 3
 
 
 def test_with_nothing_to_fall_back_to_the_error_is_that_of_the_active_one(root):
