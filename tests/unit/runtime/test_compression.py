@@ -116,9 +116,76 @@ def test_a_larger_window_than_allowed_is_refused() -> None:
     refused(frame(big, window_log=24), "at most 8388608 are allowed", len(big))
 
 
-@pytest.mark.parametrize("size", [0, 3, 4, 5, 8, 9, 100, -1])
-def test_a_frame_that_is_cut_short_is_refused(size: int) -> None:
-    refused(frame()[:size], "zstd")
+@pytest.mark.parametrize("size", [0, 3, 4])
+def test_a_frame_that_is_cut_in_its_magic_is_none(size: int) -> None:
+    refused(frame()[:size], "no zstd frame")
+
+
+@pytest.mark.parametrize("size", [5, 8, 9])
+def test_a_frame_that_is_cut_in_its_header_is_refused(size: int) -> None:
+    refused(frame()[:size], "the zstd frame is cut short")
+
+
+@pytest.mark.parametrize("size", [100, -1])
+def test_a_frame_that_is_cut_in_a_block_is_refused(size: int) -> None:
+    refused(frame()[:size], "the zstd frame")
+
+
+# Frames put together by hand: what zstd would not write.
+
+RAW, RLE, RESERVED = 0, 1, 3
+SINGLE_SEGMENT_OF_4_BYTES = 0xA0
+
+
+def block(kind: int, length: int, data: bytes, *, last: bool = True) -> bytes:
+    return (last | kind << 1 | length << 3).to_bytes(3, "little") + data
+
+
+def handmade(size: int, *blocks: bytes, flags: int = SINGLE_SEGMENT_OF_4_BYTES, between: bytes = b"") -> bytearray:
+    head = b"\x28\xb5\x2f\xfd" + bytes([flags]) + between + size.to_bytes(4, "little")
+    return bytearray(head + b"".join(blocks))
+
+
+def unpacked(packed: bytearray, size: int) -> bytes:
+    pytest.importorskip("zstandard")
+    into = bytearray(size)
+    decompress(packed, memoryview(into))
+    return bytes(into)
+
+
+def test_a_raw_block_and_an_empty_one_after_it_are_unpacked() -> None:
+    packed = handmade(3, block(RAW, 3, b"abc", last=False), block(RAW, 0, b""))
+    assert unpacked(packed, 3) == b"abc"
+
+
+def test_a_block_of_128_kib_is_unpacked() -> None:
+    assert unpacked(handmade(128 << 10, block(RLE, 128 << 10, b"x")), 128 << 10) == b"x" * (128 << 10)
+
+
+def test_content_as_long_as_the_largest_window_is_unpacked() -> None:
+    blocks = [block(RLE, 128 << 10, b"x", last=i == 63) for i in range(64)]
+    assert unpacked(handmade(MAX_WINDOW, *blocks), MAX_WINDOW) == b"x" * MAX_WINDOW
+
+
+@pytest.mark.parametrize(
+    ("packed", "complaint"),
+    [
+        (handmade((128 << 10) + 1, block(RLE, (128 << 10) + 1, b"x")), "a zstd block of no known kind"),
+        (handmade(3, block(RESERVED, 3, b"abc")), "a zstd block of no known kind"),
+        (handmade(3, block(RAW, 3, b"abc"), flags=0xA8), "a zstd frame with flags 0xa8"),
+        (handmade(3, block(RAW, 3, b"abc"), flags=0xA1, between=b"\1"), "a zstd frame with flags 0xa1"),
+        (handmade(3, block(RAW, 2, b"ab")), "zstd cannot unpack it"),
+        (handmade(3, block(RAW, 4, b"abcd")), "zstd cannot unpack it"),
+    ],
+)
+def test_a_handmade_frame_is_refused(packed: bytearray, complaint: str) -> None:
+    with pytest.raises(PayloadError, match=complaint):
+        unpacked(packed, (128 << 10) + 1 if b"x" in packed else 3)
+
+
+def test_an_empty_frame_that_does_not_tell_its_size_is_refused() -> None:
+    with pytest.raises(PayloadError, match="0 bytes were signed, the zstd frame says nothing"):
+        unpacked(bytearray(frame(b"", write_content_size=0)), 0)
 
 
 def test_every_changed_byte_is_refused_or_changes_nothing_that_was_signed() -> None:

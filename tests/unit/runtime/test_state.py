@@ -8,7 +8,7 @@ import pytest
 
 import bundlekit
 from edgepack_runtime.errors import FastForwardError, RollbackError, StateError
-from edgepack_runtime.state import MAX_JUMP, DeviceState, Floor, StoredTrust
+from edgepack_runtime.state import MAX_JUMP, MAX_STATE_BYTES, DeviceState, Floor, StoredTrust
 
 KEY = bundlekit.seed("state key")
 HEADER = bundlekit.HEADER
@@ -171,3 +171,10 @@ def test_a_newer_trust_document_may_lower_a_floor():
 def test_a_state_that_could_not_be_written_is_refused(changes):
     with pytest.raises(StateError):
         replace(STATE, **changes)
+
+
+def test_as_much_as_may_be_is_remembered():
+    floors = tuple(Floor(product=f"p{i:04}", profile="b", security_version=2**64 - 1) for i in range(1024))
+    trust = StoredTrust(version=2**64 - 1, document=bytes(256 << 10))
+    full = DeviceState(generation=2**64 - 1, floors=floors, time_floor=2**64 - 1, trust=trust)
+    assert (DeviceState.from_bytes(full.to_bytes(KEY), KEY), len(full.to_bytes(KEY))) == (full, MAX_STATE_BYTES)

@@ -22,7 +22,7 @@ from edgepack_runtime.session import verify_bundle
 from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, sign
 from edgepack_runtime.state import DeviceState, Floor, StoredTrust
 from edgepack_runtime.trust import TrustedKey, TrustedKeys
-from edgepack_runtime.trust_file import update_stored_trust
+from edgepack_runtime.trust_file import update_stored_trust, update_trust
 from edgepack_runtime.trust_update import FloorReset, TrustDocument
 
 ROOT, RELEASE, NEW = ed25519("root"), ed25519("release"), ed25519("new release")
@@ -82,6 +82,16 @@ def test_a_reset_holds_once_and_not_for_good(device):
 def test_updates_left_out_in_between_are_applied_in_their_order(device):
     assert update(device, "3.epk", "2.epk").document.version == 3
     assert device.state.read().floors_of(PROFILE) == {"digits": 4}
+
+
+def test_no_update_leaves_what_is_in_force(device):
+    assert (update(device).document, device.state.read().generation) == (FIRST, 1)
+
+
+def test_no_update_leaves_the_file(tmp_path):
+    path = tmp_path / "trust.epk"
+    path.write_bytes(file_of(FIRST))
+    assert (update_trust(path, []).document, path.read_bytes()) == (FIRST, file_of(FIRST))
 
 
 def test_a_refused_update_changes_nothing(device, tmp_path):
