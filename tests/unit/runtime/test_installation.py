@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -469,6 +470,19 @@ def test_the_files_of_a_running_installer_are_left_alone(root):
     stored(root)
     os.close(descriptor)
     assert half.exists()
+
+
+def test_changes_at_the_same_time_do_not_lose_one_another(root):
+    def count() -> None:
+        for _ in range(5):
+            StoreFolder(root / "store").update(lambda store: replace(store, serial=store.serial + 1))
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert StoreFolder(root / "store").read().serial == 40
 
 
 def test_what_is_installed_is_what_was_signed(root):
