@@ -6,6 +6,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tools.fuzz.parsers import DECODERS, IN_A_CHILD, NOT_OUTSIDE, PARSERS  # noqa: E402
+from tools.fuzz.report import KEPT_RECORD, Campaign, add_to, read_from, table  # noqa: E402
 from tools.fuzz.targets import MISSING, TARGETS  # noqa: E402
 
 
@@ -94,3 +96,26 @@ def test_a_parser_is_there_by_its_name(parser: str) -> None:
     for part in name.split("."):
         found = getattr(found, part)
     assert callable(found)
+
+
+CAMPAIGN = Campaign(
+    target="table", seconds=60, cpu_seconds=50, inputs=1000, start_edges=30, edges=40, found="", commit="abc1234"
+)
+
+
+def test_a_record_of_campaigns_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "campaigns.csv"
+    found = replace(CAMPAIGN, found="KeyError: 'a, b'")
+    add_to(path, CAMPAIGN)
+    add_to(path, found)
+    assert read_from(path) == [CAMPAIGN, found]
+
+
+def test_the_table_sums_a_targets_campaigns_and_names_targets_that_never_ran() -> None:
+    lines = table([CAMPAIGN, replace(CAMPAIGN, start_edges=20, found="OverTime: 2 s", commit="def5678")]).splitlines()
+    assert "| `table` | 120 | 100 | 2,000 | 20 | 40 | 1 | def5678 |" in lines
+    assert "| `bundle` | 0 | 0 | 0 | | | | never |" in lines
+
+
+def test_the_document_has_the_table_of_the_campaigns_that_were_run() -> None:
+    assert table(read_from(KEPT_RECORD)) in (ROOT / "docs" / "fuzzing.md").read_text("utf-8")
