@@ -18,10 +18,10 @@ from edgepack import __version__
 from edgepack.candidate import Samples
 from edgepack.dataset import bind_feeds, join_feeds, take_samples
 from edgepack.edgecases import EdgeCases, edge_cases, no_edge_cases
-from edgepack.errors import ConversionError, ToolchainError, WorkerError
+from edgepack.errors import ConversionError, ParityError, ToolchainError, WorkerError
 from edgepack.inputs import BuildInputs
 from edgepack.layout import laid_out, turned_arrays
-from edgepack.model import Conversion, ConversionRequest, Export, SourceModel, StepRecord, TFLiteModel
+from edgepack.model import Conversion, ConversionRequest, Divergence, Export, SourceModel, StepRecord, TFLiteModel
 from edgepack.parity import Comparison, parity_evidence, parity_tolerance
 from edgepack.recipe import Recipe, parse_layout
 from edgepack.reporter import Reporter
@@ -121,11 +121,14 @@ def convert_source(recipe: Recipe, inputs: BuildInputs, *, offline: bool, report
                 said.append((route, error))
             else:
                 return _with_history(converted, route, said)
+        explained = _explained(said, trip)
     if len(said) == 1:
-        raise said[0][1]
+        only = said[0][1]
+        raise type(only)(only.message + explained, hint=only.hint) if explained else only
     raise ConversionError(
         f"no road leads from {inputs.source.path.name} ({inputs.source.format}) to an equal TFLite model: "
-        + "; ".join(f"{route}: {error.message}" for route, error in said),
+        + "; ".join(f"{route}: {error.message}" for route, error in said)
+        + explained,
         hint=next((error.hint for _, error in said if error.hint), None),
     )
 
@@ -135,6 +138,25 @@ def _cases(source: SourceModel, samples: Mapping[str, Array]) -> EdgeCases:
     if source.format == "tflite" and is_stateful(source.path.read_bytes()):
         return no_edge_cases(samples)
     return edge_cases(samples)
+
+
+def _explained(said: list[tuple[Route, EdgepackError]], trip: _Trip) -> str:
+    """Return which layer differs first on the first route that leads to something else; '' if none does."""
+    for route, error in said:
+        road = route.roads[-1]
+        if not isinstance(error, ParityError) or not road.explains:
+            continue
+        stage = _Stage(source=trip.inputs.source, feeds=trip.feeds, options=trip.recipe.converter)
+        for before in route.roads[:-1]:
+            stage = _behind(before, _export(before, stage, trip), stage, trip.scratch)
+        task = f"{road.module}:first_difference"
+        try:
+            with trip.reporter.step("looking for the first layer that differs"):
+                found = run_task(task, _request(road, stage, trip), Divergence, _place(road, trip))
+        except EdgepackError as failure:
+            return f"; no layer can be named: {failure.message}"
+        return f"; {found.text}"
+    return ""
 
 
 def _with_history(converted: Converted, route: Route, said: list[tuple[Route, EdgepackError]]) -> Converted:

@@ -11,6 +11,7 @@ from edgepack_runtime.tensors import Array, TensorSpec
 __all__ = [
     "Conversion",
     "ConversionRequest",
+    "Divergence",
     "Export",
     "PassRequest",
     "PassResult",
@@ -94,6 +95,13 @@ class Conversion:
     reference: Mapping[str, Array]
     tool: str
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """Where a conversion that was refused begins to differ from its source, in words."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

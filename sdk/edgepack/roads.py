@@ -27,13 +27,17 @@ ORDER = ("tensorflow", "tflite", "torch-onnx", "litert-torch", "skl2onnx", "onnx
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Road:
-    """One converter module; `then` is the format it exports to, empty where it gives TFLite itself."""
+    """One converter module; `then` is the format it exports to, empty where it gives TFLite itself.
+
+    One that `explains` names the first layer that differs, once its conversion was refused.
+    """
 
     name: str
     module: str
     formats: tuple[str, ...]
     toolchain: str
     then: str
+    explains: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,7 @@ def all_roads() -> tuple[Road, ...]:
                     formats=module.FORMATS,
                     toolchain=module.TOOLCHAIN,
                     then=getattr(module, "THEN", ""),
+                    explains=hasattr(module, "first_difference"),
                 )
             )
     return tuple(sorted(found, key=_rank))

@@ -60,7 +60,8 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"converters._onnx_reference", "converters._tensorflow", "fit", "passes._expand", "profile_check"})
     | {"converters._torch"},
-    frozenset({"candidate", "converters._torch_sources", "passes._quantizer", "proof"}),
+    frozenset({"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
+    | {"converters._torch_sources", "passes._quantizer", "proof"}),
     frozenset({"parity", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.onnx_tf", "converters.saved_model", "converters.tflite"}

@@ -6,20 +6,21 @@ Layers that would execute code from the file are refused before the file is load
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgepack.converters._keras_config import refuse_code
 from edgepack.converters._options import check_dtypes, check_shape_names, fixed_shape, named_shapes, read_options
 from edgepack.converters._tensorflow import Function, first_line, through_tensorflow
+from edgepack.converters._tf_bisect import first_wrong_operation
 from edgepack.dataset import bind_feeds
 from edgepack.errors import ConversionError
-from edgepack.model import Conversion, ConversionRequest
-from edgepack_runtime.tensors import TensorSpec
+from edgepack.model import Conversion, ConversionRequest, Divergence
+from edgepack_runtime.tensors import Array, TensorSpec
 
-__all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert"]
+__all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert", "first_difference"]
 
 FORMATS = ("keras",)
 ROAD = "tensorflow"
@@ -34,6 +35,17 @@ class Options:
     max_difference: float = 1e-4
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """The model as a function, its samples, who loaded it, and what there is to say of that."""
+
+    function: Function
+    feeds: Mapping[str, Array]
+    limit: float
+    loader: str
+    notes: tuple[str, ...]
+
+
 def convert(request: ConversionRequest) -> Conversion:
     """Return the model as float TFLite, and its own outputs on the samples.
 
@@ -45,6 +57,24 @@ def convert(request: ConversionRequest) -> Conversion:
         DatasetError: the samples do not fit its inputs.
         RecipeError: an option is unknown.
     """
+    opened = _opened(request)
+    conversion = through_tensorflow(opened.function, opened.feeds, opened.limit, edges=request.edges)
+    return replace(conversion, tool=f"{conversion.tool}, {opened.loader}", notes=opened.notes + conversion.notes)
+
+
+def first_difference(request: ConversionRequest) -> Divergence:
+    """Return the first operation that a refused conversion gets wrong.
+
+    Raises:
+        ConversionError: as from `convert`.
+        DatasetError: the samples do not fit its inputs.
+        RecipeError: an option is unknown.
+    """
+    opened = _opened(request)
+    return first_wrong_operation(opened.function, opened.feeds, opened.limit, edges=request.edges)
+
+
+def _opened(request: ConversionRequest) -> _Opened:
     options = read_options(Options, request.options)
     refuse_code(request.source)
     model, loader, notes = _load(request.source)
@@ -57,15 +87,7 @@ def convert(request: ConversionRequest) -> Conversion:
         return _flat(result)
 
     function = Function(call=call, inputs=inputs, output_names=names)
-    conversion = through_tensorflow(function, feeds, options.max_difference, edges=request.edges)
-    return Conversion(
-        tflite=conversion.tflite,
-        inputs=inputs,
-        outputs=conversion.outputs,
-        reference=conversion.reference,
-        tool=f"{conversion.tool}, {loader}",
-        notes=notes + conversion.notes,
-    )
+    return _Opened(function=function, feeds=feeds, limit=options.max_difference, loader=loader, notes=notes)
 
 
 def _load(path: Path) -> tuple[Any, str, tuple[str, ...]]:

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.converters._onnx_advice import cannot
+from edgepack.converters._onnx_bisect import first_wrong_node
 from edgepack.converters._onnx_graph import INPUT, OUTPUT, Form, forms, the_model
 from edgepack.converters._onnx_reference import Attempt, Source, Tool, opened, travelled
 from edgepack.converters._onnx_tf_shim import fitted, lacking
 from edgepack.converters._options import read_options
 from edgepack.converters._tensorflow import Function, tflite_of
 from edgepack.errors import ConversionError
-from edgepack.model import Conversion, ConversionRequest
+from edgepack.model import Conversion, ConversionRequest, Divergence
 from edgepack_runtime.tensors import TensorSpec
 
-__all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert"]
+__all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert", "first_difference"]
 
 FORMATS = ("onnx",)
 ROAD = "onnx-tf"
@@ -58,6 +59,20 @@ def convert(request: ConversionRequest) -> Conversion:
     backend = fitted()
     tool = Tool(name=ROAD, version=f"{version('onnx-tf')}, tensorflow {version('tensorflow-cpu')}")
     return travelled(source, _attempts(source, backend), tool, request.scratch)
+
+
+def first_difference(request: ConversionRequest) -> Divergence:
+    """Return the first node that a refused conversion gets wrong.
+
+    Raises:
+        ConversionError: as from `convert`, or what is inside the graph cannot be seen.
+        DatasetError: the samples do not fit its inputs.
+        RecipeError: an option is unknown.
+    """
+    options = read_options(Options, request.options)
+    source = opened(request, options.inputs, options.max_difference)
+    tool = Tool(name=ROAD, version=version("onnx-tf"))
+    return first_wrong_node(source, partial(_attempts, backend=fitted()), tool, request.scratch)
 
 
 def _attempts(source: Source, backend: Any) -> Iterator[Attempt]:

@@ -8,12 +8,13 @@ from typing import Any
 
 from edgepack.converters._options import check_dtypes, check_shape_names, fixed_shape, named_shapes, read_options
 from edgepack.converters._tensorflow import Function, first_line, through_tensorflow
+from edgepack.converters._tf_bisect import first_wrong_operation
 from edgepack.dataset import bind_feeds
 from edgepack.errors import ConversionError
-from edgepack.model import Conversion, ConversionRequest
-from edgepack_runtime.tensors import TensorSpec
+from edgepack.model import Conversion, ConversionRequest, Divergence
+from edgepack_runtime.tensors import Array, TensorSpec
 
-__all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert"]
+__all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert", "first_difference"]
 
 FORMATS = ("saved_model",)
 ROAD = "tensorflow"
@@ -42,6 +43,24 @@ def convert(request: ConversionRequest) -> Conversion:
         DatasetError: the samples do not fit its inputs.
         RecipeError: an option is unknown.
     """
+    function, feeds, limit = _opened(request)
+    return through_tensorflow(function, feeds, limit, edges=request.edges)
+
+
+def first_difference(request: ConversionRequest) -> Divergence:
+    """Return the first operation that a refused conversion gets wrong.
+
+    Raises:
+        ConversionError: as from `convert`.
+        DatasetError: the samples do not fit its inputs.
+        RecipeError: an option is unknown.
+    """
+    function, feeds, limit = _opened(request)
+    return first_wrong_operation(function, feeds, limit, edges=request.edges)
+
+
+def _opened(request: ConversionRequest) -> tuple[Function, dict[str, Array], float]:
+    """Return the signature as a function, its samples, and what it may be off."""
     options = read_options(Options, request.options)
     model = _load(request.source)
     signature = _signature(model, options.signature_key)
@@ -66,7 +85,7 @@ def convert(request: ConversionRequest) -> Conversion:
         return [results[name] for name in names]
 
     function = Function(call=call, inputs=inputs, output_names=names, keep=model)
-    return through_tensorflow(function, feeds, options.max_difference, edges=request.edges)
+    return function, feeds, options.max_difference
 
 
 def _load(path: Path) -> Any:
