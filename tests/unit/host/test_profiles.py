@@ -30,13 +30,20 @@ def write(folder: Path, text: str | bytes, name: str = "mine.toml") -> Path:
 
 def test_the_shipped_profiles_are_these():
     assert [p.name for p in list_profiles()] == [
+        "beaglebone-ai-64",
         "generic-aarch64-linux",
         "generic-x86-64-linux",
         "jetson-orin-nano",
+        "nanopi-r5s",
         "raspberry-pi-3",
+        "raspberry-pi-3-64bit",
         "raspberry-pi-4",
+        "raspberry-pi-4-32bit",
         "raspberry-pi-5",
         "raspberry-pi-zero-2w",
+        "roc-rk3328-cc",
+        "roc-rk3399-pc",
+        "rock-5b",
     ]
 
 
@@ -69,7 +76,7 @@ def test_a_shipped_profile_names_an_engine_that_has_a_wheel_for_it(path: Path):
 
 def test_only_the_boards_with_dot_product_claim_it():
     claims = {p.name for p in list_profiles() if "asimddp" in p.hardware.cpu_features}
-    assert claims == {"raspberry-pi-5", "jetson-orin-nano"}
+    assert claims == {"raspberry-pi-5", "jetson-orin-nano", "nanopi-r5s", "rock-5b"}
 
 
 def test_the_raspberry_pi_4_claims_no_aes():
