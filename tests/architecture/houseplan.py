@@ -48,15 +48,16 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"converters._hdf5_links", "converters._saved_model_ops"}),
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_recurrent", "converters._onnx_tf_shim"}
-    | {"_child", "_layout_graph", "amend", "converters._bisect", "trustdoc", "inputs", "lab", "opversions", "project", "userland"},
+    | {"_layout_graph", "converters._bisect"}
+    | {"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "userland"},
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"})
     | {"converters._torch_archive"},
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"}),
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"}),
     frozenset({"converters._onnx_ml"}),
     frozenset(
-        {"converters._onnx_graph", "converters._parity", "engine_ops", "layout", "passes", "passes._ranges", "passes._repair"}
-        | {"tensor_types"}
+        {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
+        | {"layout", "tensor_types"}
     ),
     frozenset({"converters._onnx_reference", "converters._tensorflow", "fit", "passes._expand", "profile_check"})
     | {"converters._torch"},
