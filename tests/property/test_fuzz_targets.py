@@ -5,12 +5,15 @@ The real campaigns are `python -m tools.fuzz.run`; this keeps the targets alive 
 
 from __future__ import annotations
 
+import mmap
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -108,12 +111,26 @@ def test_an_input_that_takes_too_much_memory_is_a_finding() -> None:
         run_within_limits(lambda data: bytearray(MAX_BYTES + (8 << 20)), b"x")  # type: ignore[arg-type,return-value]
 
 
+def allocate_in_python(data: bytes) -> None:
+    bytearray(MAX_BYTES + (8 << 20))
+
+
+def allocate_by_the_system(data: bytes) -> None:
+    mmap.mmap(-1, MAX_BYTES + (8 << 20))
+
+
+def allocate_in_zstd(data: bytes) -> None:
+    one_byte_in_a_window_of_128_mib = b"\x28\xb5\x2f\xfd\x00\x88\x09\0\0x"
+    zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj().decompress(one_byte_in_a_window_of_128_mib)
+
+
 @linux
-def test_a_refusal_that_hides_that_memory_ran_out_is_a_finding() -> None:
+@pytest.mark.parametrize("allocate", [allocate_in_python, allocate_by_the_system, allocate_in_zstd])
+def test_a_refusal_that_hides_that_memory_ran_out_is_a_finding(allocate: Callable[[bytes], None]) -> None:
     def refuses(data: bytes) -> None:
         try:
-            bytearray(MAX_BYTES + (8 << 20))
-        except MemoryError:
+            allocate(data)
+        except (MemoryError, OSError, zstandard.ZstdError):
             raise ValueError("whatever went wrong") from None
 
     with pytest.raises(OverLimit, match=r"more than 64 MiB for 1 bytes"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import resource
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ MAX_SECONDS = 1.0
 MAX_BYTES = 64 << 20
 _PAGE = resource.getpagesize()
 _HARD = resource.getrlimit(resource.RLIMIT_AS)[1]
+# What libraries in C say: zstd, and the system.
+_NO_MEMORY = re.compile(r"not enough memory|[Aa]llocation error|[Cc]annot allocate")
 # glibc keeps what large buffers leave behind, up to 64 MiB, and would serve the next one from it without asking the
 # kernel. A threshold that is set stays: large buffers come and go one by one.
 _M_MMAP_THRESHOLD = -3
@@ -59,7 +62,11 @@ def refuse_hidden_memory_error(error: BaseException, data: bytes) -> None:
     """
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError):
+        if (
+            isinstance(seen, MemoryError)
+            or getattr(seen, "errno", None) == errno.ENOMEM
+            or _NO_MEMORY.search(str(seen))
+        ):
             raise OverLimit(_too_much(data)) from error
         # Also behind `raise … from None`, which hides it from people only.
         seen = seen.__cause__ or seen.__context__
