@@ -62,11 +62,7 @@ def refuse_hidden_memory_error(error: BaseException, data: bytes) -> None:
     """
     seen: BaseException | None = error
     while seen is not None:
-        if (
-            isinstance(seen, MemoryError)
-            or getattr(seen, "errno", None) == errno.ENOMEM
-            or _NO_MEMORY.search(str(seen))
-        ):
+        if isinstance(seen, MemoryError) or _NO_MEMORY.search(str(seen)):
             raise OverLimit(_too_much(data)) from error
         # Also behind `raise … from None`, which hides it from people only.
         seen = seen.__cause__ or seen.__context__
