@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack._zips import DAMAGED, is_bounded
+from edgepack.converters._hdf5_links import refuse_links
 from edgepack.errors import ConversionError, SourceModelError
 from edgepack_runtime._fields import parse_json
 from edgepack_runtime.errors import SchemaError
@@ -15,19 +16,81 @@ from edgepack_runtime.errors import SchemaError
 __all__ = ["refuse_code"]
 
 _MAX_CONFIG = 64 << 20
+# zlib packs 1,032 to one at most; weights of nothing but zeros come close, and nobody ships many of them.
+_UNPACKED_FREELY, _RATIO = 64 << 20, 200
+_TRUST = "--trust-source runs it in the child process"
+# Layers that bring a program of their own: pickled, in a folder named in the file, or as functions.
+_LEADING_ELSEWHERE = frozenset({"FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper"})
+_BUILTIN_TYPES = frozenset({"bool", "bytes", "dict", "float", "int", "list", "slice", "str", "tuple"})
+_PARTS_OF_MODELS = frozenset(
+    {"activations", "applications", "backend", "constraints", "dtype_policies", "engine", "feature_column"}
+    | {"initializers", "layers", "legacy", "losses", "metrics", "mixed_precision", "models", "ops", "optimizers"}
+    | {"premade", "quantizers", "random", "regularizers"}
+)
+_COMPUTATIONS = frozenset(
+    {"__operators__", "bitwise", "experimental", "image", "linalg", "math", "nn", "quantization", "ragged", "random"}
+    | {"signal", "sparse", "sets"}
+)
+_NO_COMPUTATION = frozenset({"load_library", "load_op_library", "numpy_function", "print", "py_func", "py_function"})
 # What h5py makes of the HDF5 library's errors on damaged files.
 _H5PY = (OSError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def refuse_code(path: Path) -> None:
+def refuse_code(path: Path, *, trusted: bool = False) -> tuple[str, ...]:
     """Refuse a file that could only be loaded by executing code that came with it or that is not here.
+
+    Args:
+        path: the Keras file.
+        trusted: let code in it be, and return what there is of it.
 
     Raises:
         SourceModelError: its description of the layers cannot be read.
-        ConversionError: there is a Lambda layer, a custom layer or a custom function; the message names it.
+        ConversionError: there is a Lambda layer, a custom layer or function, or one that reads other files; or the
+            file is put together as Keras never does. The message names it.
     """
+    _refuse_odd_parts(path)
+    allowed = []
     for item in _serialized(_config(path)):
-        _check(item)
+        try:
+            _check(item)
+        except ConversionError as error:
+            if not trusted:
+                raise
+            allowed.append(f"--trust-source let this run: {error.message}")
+    return tuple(allowed)
+
+
+def _refuse_odd_parts(path: Path) -> None:
+    """Refuse an archive or an HDF5 file that leads out of itself, or unpacks to far more than it is."""
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"PK"
+        if not zipped:
+            refuse_links(path, path.name)
+            return
+        with zipfile.ZipFile(path) as archive:
+            _refuse_odd_members(archive)
+            names = [name for name in archive.namelist() if name.endswith(".h5")]
+            for name in names:
+                with archive.open(name) as member:
+                    refuse_links(member, name)
+    except (*DAMAGED, OSError) as error:
+        raise SourceModelError(f"the Keras file cannot be read: {error}") from None
+
+
+def _refuse_odd_members(archive: zipfile.ZipFile) -> None:
+    infos = archive.infolist()
+    names = [info.filename for info in infos]
+    for info in infos:
+        parts = info.filename.replace("\\", "/").split("/")
+        if info.filename.startswith("/") or ".." in parts or names.count(info.filename) > 1:
+            raise ConversionError(f"the Keras file holds a member {info.filename!r} that Keras never writes")
+        large = info.file_size > _UNPACKED_FREELY
+        if not is_bounded(archive, info) or (large and info.file_size > _RATIO * max(1, info.compress_size)):
+            raise ConversionError(
+                f"member {info.filename!r} of the Keras file unpacks from {info.compress_size} bytes "
+                f"to {info.file_size}"
+            )
 
 
 def _config(path: Path) -> object:
@@ -94,17 +157,49 @@ def _check(item: dict[str, Any]) -> None:
     if kind in ("Lambda", "__lambda__"):
         raise ConversionError(
             f"layer {name!r} is a Lambda: loading it would execute code from the file",
-            hint="rebuild the model with standard layers, or export it as a SavedModel: model.export('folder')",
+            hint=f"rebuild it with standard layers, or export it as a SavedModel: model.export('folder'); {_TRUST}",
         )
-    known = (
-        module is None
-        or str(module).split(".")[0] in ("keras", "tf_keras", "builtins")
-        or (str(module).startswith("tensorflow."))
-    )
+    if kind in _LEADING_ELSEWHERE:
+        raise ConversionError(
+            f"layer {name!r} is a {kind}: it loads another program than the Keras file",
+            hint=f"convert that model itself, or export this one: model.export('folder'); {_TRUST}",
+        )
+    config = item.get("config")
+    if isinstance(config, dict) and isinstance(config.get("vocabulary"), str):
+        raise ConversionError(
+            f"layer {name!r} reads its vocabulary from the file {config['vocabulary']!r}",
+            hint="save the model with the vocabulary in it",
+        )
+    if kind == "TFOpLambda" and isinstance(config, dict) and not _is_computation(str(config.get("function"))):
+        raise ConversionError(
+            f"layer {name!r} calls tf.{config.get('function')}, which is no computation on tensors",
+            hint=f"take it out of the model; {_TRUST}",
+        )
     registered = item.get("registered_name")
     custom = ">" in kind or (isinstance(registered, str) and ">" in registered)
-    if not known or custom or (kind == "function" and module == "builtins"):
+    if not _is_of_keras(module) or custom or (module == "builtins" and kind not in _BUILTIN_TYPES):
         raise ConversionError(
             f"layer or function {name!r} is of the custom kind {registered or kind!r}, whose code is not in the file",
             hint="export it where that code is: model.export('folder') gives a SavedModel edgepack reads",
         )
+
+
+def _is_of_keras(module: object) -> bool:
+    """Return whether a class of this module is a part of models; Keras's tools can fetch and load files."""
+    if module is None or module == "builtins":
+        return True
+    parts = str(module).split(".")
+    if parts[:3] == ["tensorflow", "python", "keras"]:
+        parts = parts[2:]
+    elif parts[:2] == ["tensorflow", "keras"] or parts[:2] == ["tensorflow", "compat"]:
+        parts = ["keras", *parts[-1:]]
+    if parts[0] not in ("keras", "tf_keras", "keras_core"):
+        return False
+    inner = parts[2:] if parts[1:2] == ["src"] else parts[1:]
+    return not inner or inner[0] in _PARTS_OF_MODELS
+
+
+def _is_computation(function: str) -> bool:
+    """Return whether a function of TensorFlow, as Keras 2 names it, computes and does nothing else."""
+    *modules, name = function.removeprefix("compat.v1.").split(".")
+    return name not in _NO_COMPUTATION and (not modules or modules[0] in _COMPUTATIONS)

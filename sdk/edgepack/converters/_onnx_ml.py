@@ -6,7 +6,7 @@ like every other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ __all__ = ["DOMAIN", "without_ml_operators"]
 DOMAIN = "ai.onnx.ml"
 # LessOrEqual and comparisons of floats are older; below this, sums over an axis are written in another way.
 _OLDEST_OPSET = 13
-# What skl2onnx writes for distances between rows; without it, it writes a loop.
-_DISTANCES = ("com.microsoft", "CDist")
+_LAST = "Imputer"
+# What skl2onnx writes beside: for distances between rows (else it writes a loop), and for norms.
+_ALSO = {("com.microsoft", "CDist"), ("", "LpNormalization")}
 
 
 def without_ml_operators(model: Any) -> Any:
@@ -33,7 +34,7 @@ def without_ml_operators(model: Any) -> Any:
     """
     import onnx
 
-    if not any(node.domain == DOMAIN or (node.domain, node.op_type) == _DISTANCES for node in model.graph.node):
+    if not any(node.domain == DOMAIN or (node.domain, node.op_type) in _ALSO for node in model.graph.node):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -43,10 +44,25 @@ def without_ml_operators(model: Any) -> Any:
             f"the model has operators of {DOMAIN} and opset {opset}; they are rewritten from {_OLDEST_OPSET} on",
             hint=f"export it with target_opset={_OLDEST_OPSET} or later",
         )
-    site = Site(copy, opset)
+    _rewrite(copy, opset, [node.output[0] for node in copy.graph.node if node.op_type == _LAST])
+    copy = onnx.shape_inference.infer_shapes(copy)
+    # One by one: an Imputer has to know how wide its input is, which nothing tells before those in front are gone.
+    while left := [node.output[0] for node in copy.graph.node if node.op_type == _LAST]:
+        _rewrite(copy, opset, left[1:])
+        copy = onnx.shape_inference.infer_shapes(copy)
+    domains = {node.domain for node in copy.graph.node} | {"", "ai.onnx"}
+    kept = [item for item in copy.opset_import if item.domain in domains]
+    del copy.opset_import[:]
+    copy.opset_import.extend(kept)
+    return copy
+
+
+def _rewrite(model: Any, opset: int, left: Sequence[str]) -> None:
+    """Rewrite, in place, every node but those with an output of these."""
+    site = Site(model, opset)
     nodes = []
-    for node in copy.graph.node:
-        if node.domain != DOMAIN and (node.domain, node.op_type) != _DISTANCES:
+    for node in model.graph.node:
+        if (node.domain != DOMAIN and (node.domain, node.op_type) not in _ALSO) or node.output[0] in left:
             nodes.append(node)
             continue
         rewrite = _REWRITINGS.get(node.op_type)
@@ -57,14 +73,9 @@ def without_ml_operators(model: Any) -> Any:
             )
         rewrite(site.at(node))
         nodes += site.taken()
-    del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
-    del copy.graph.value_info[:]
-    left = {node.domain for node in nodes} | {""}
-    kept = [item for item in copy.opset_import if item.domain in left or item.domain == "ai.onnx"]
-    del copy.opset_import[:]
-    copy.opset_import.extend(kept)
-    return onnx.shape_inference.infer_shapes(copy)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    del model.graph.value_info[:]
 
 
 def _scaler(site: Site) -> None:
@@ -89,6 +100,17 @@ def _normalizer(site: Site) -> None:
     in_place_of(site, site.node("Div", x, site.node("Where", is_zero, one, size)))
 
 
+def _lp_normalization(site: Site) -> None:
+    x = site.floats(0)
+    if int(site.number("axis", -1)) not in (-1, site.rank(site.input(0)) - 1):
+        raise ConversionError(f"node {site.name!r}: LpNormalization over another axis than the last")
+    if site.number("p", 2) == 1:
+        size = site.reduce("ReduceSum", site.node("Abs", x))
+    else:
+        size = site.node("Sqrt", site.reduce("ReduceSum", site.node("Mul", x, x)))
+    in_place_of(site, site.node("Div", x, size))
+
+
 def _binarizer(site: Site) -> None:
     threshold = site.real(site.number("threshold", 0.0))
     in_place_of(site, site.cast(site.node("Greater", site.floats(0), threshold), "FLOAT"))
@@ -106,7 +128,20 @@ def _imputer(site: Site) -> None:
         if np.isnan(replaced)
         else site.node("Equal", x, site.real(replaced))
     )
-    in_place_of(site, site.node("Where", missing, values, x))
+    if not site.is_one_row():
+        in_place_of(site, site.node("Where", missing, values, x))
+        return
+    # Picked, not chosen by Where: onnx2tf makes sums and products of that, in which what is no number stays.
+    width = len(site.array("imputed_value_floats", np.float32))
+    features = site.width(0, width)
+    if width not in (1, features):
+        raise ConversionError(f"node {site.name!r}: Imputer of {width} values for {features} features")
+    either = site.node("Concat", site.flat(x), values, axis=0)
+    place = np.arange(features)
+    step = np.full(features, features) if width == features else features - place
+    taken = site.node("Mul", site.flat(site.cast(missing, "INT64")), site.constant(step.astype(np.int64)))
+    index = site.node("Add", taken, site.constant(place.astype(np.int64)))
+    in_place_of(site, site.node("Reshape", site.node("Gather", either, index, axis=0), site.whole(1, -1)))
 
 
 def _linear_scores(site: Site, targets: int) -> str:
@@ -212,6 +247,7 @@ _REWRITINGS: dict[str, Callable[[Site], None]] = {
     "LabelEncoder": _label_encoder,
     "LinearClassifier": _linear_classifier,
     "LinearRegressor": _linear_regressor,
+    "LpNormalization": _lp_normalization,
     "Normalizer": _normalizer,
     "OneHotEncoder": _one_hot_encoder,
     "SVMClassifier": svm_classifier,

@@ -59,15 +59,20 @@ def svm_regressor(site: Site) -> None:
 
 
 def svm_classifier(site: Site) -> None:
-    """Write an ``SVMClassifier``: a decision for every pair of classes, then votes, or probabilities for two classes.
+    """Write an ``SVMClassifier``: a decision for every pair of classes, then votes.
 
     Raises:
-        ConversionError: it has an attribute that has no rewriting, or gives probabilities for more than two classes.
+        ConversionError: it has an attribute that has no rewriting, or gives probabilities.
     """
     per_class = site.array("vectors_per_class", np.int64)
     labels = site.labels()
     if not per_class.size:
         raise ConversionError(f"node {site.name!r}: a support vector machine without support vectors")
+    if site.has("prob_a"):
+        raise ConversionError(
+            f"node {site.name!r}: a support vector machine that gives probabilities, which libsvm finds step by step",
+            hint="fit it with probability=False, or as CalibratedClassifierCV(SVC())",
+        )
     if site.text("post_transform", "NONE") != "NONE":
         raise ConversionError(f"node {site.name!r}: post_transform {site.text('post_transform', 'NONE')}")
     classes, vectors = len(per_class), int(per_class.sum())
@@ -81,9 +86,6 @@ def svm_classifier(site: Site) -> None:
             weights[part, column] = coefficients[row, part]
     decided = site.node("MatMul", _kernel(site, vectors), site.constant(weights))
     decided = site.node("Add", decided, site.constant(site.array("rho", np.float32)))
-    if site.has("prob_a"):
-        _probabilities(site, decided, classes)
-        return
     first_wins = site.cast(site.node("Greater", decided, site.real(0)), "FLOAT")
     for_first, for_second = (np.zeros((len(pairs), classes), np.float32) for _ in range(2))
     for row, (i, j) in enumerate(pairs):
@@ -95,18 +97,3 @@ def svm_classifier(site: Site) -> None:
     if classes == 2 and labels.size == 2:
         scores = site.node("Concat", site.node("Neg", decided), decided, axis=1)
     class_outputs(site, site.argmax(votes), scores)
-
-
-def _probabilities(site: Site, decided: str, classes: int) -> None:
-    if classes != 2:
-        raise ConversionError(
-            f"node {site.name!r}: a support vector machine that gives probabilities for {classes} classes, "
-            "which libsvm finds step by step",
-            hint="fit it with probability=False, or as CalibratedClassifierCV(SVC())",
-        )
-    a, b = (site.constant(site.array(name, np.float32)) for name in ("prob_a", "prob_b"))
-    first = site.node("Sigmoid", site.node("Neg", site.node("Add", site.node("Mul", decided, a), b)))
-    least, most = (site.constant(np.array(v, np.float32)) for v in (1e-7, 1 - 1e-7))
-    first = site.node("Clip", first, least, most)
-    scores = site.node("Concat", first, site.node("Sub", site.real(1), first), axis=1)
-    class_outputs(site, site.argmax(scores), scores)

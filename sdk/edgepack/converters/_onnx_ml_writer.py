@@ -23,7 +23,7 @@ class Site:
 
         self._onnx, self._graph, self._opset = onnx, model.graph, opset
         self._nodes: list[Any] = []
-        self._count = 0
+        self._count = len(model.graph.initializer) + len(model.graph.node)
         self._node: Any = None
         self._attributes: dict[str, Any] = {}
         inferred = onnx.shape_inference.infer_shapes(model).graph
@@ -73,6 +73,12 @@ class Site:
             return len(self._constants[name].dims)
         known = self._values.get(name)
         return 2 if known is None or not known.HasField("shape") else len(known.shape.dim)
+
+    def width(self, i: int, default: int) -> int:
+        """Return how many columns one input has, `default` where nothing tells."""
+        known = self._values.get(self.input(i))
+        dims = known.shape.dim if known is not None and known.HasField("shape") else ()
+        return int(dims[-1].dim_value) if dims and dims[-1].HasField("dim_value") else default
 
     def is_one_row(self) -> bool:
         """Return whether the first input has one row, as far as is known: a device's batch is 1."""

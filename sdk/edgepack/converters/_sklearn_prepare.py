@@ -12,14 +12,26 @@ from edgepack_runtime.tensors import Array
 __all__ = ["prepared_for_export"]
 
 
-def prepared_for_export(estimator: Any) -> Any:
-    """Return a copy without steps that do nothing, and with classes that are texts replaced by their numbers."""
-    ready = copy.deepcopy(estimator)
-    ready = _without_empty_steps(ready)
+def prepared_for_export(estimator: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return a copy that skl2onnx can write, and what is to be said of it.
+
+    Steps that do nothing are left out, classes that are texts are replaced by their numbers.
+    """
+    ready = _without_empty_steps(copy.deepcopy(estimator))
+    notes: tuple[str, ...] = ()
+    last = ready
+    while getattr(last, "steps", None):
+        last = last.steps[-1][1]
+    if type(last).__name__ in ("SVC", "NuSVC") and last.probability:
+        last.probability, last._probA, last._probB = False, np.empty(0), np.empty(0)
+        notes = (
+            f"predict_proba() of {type(last).__name__} is left out: libsvm finds it step by step; scores are "
+            "decision_function()",
+        )
     classes = getattr(estimator, "classes_", None)
     if isinstance(classes, np.ndarray) and classes.dtype.kind in "OUS":
         _number_classes(ready, classes, set())
-    return ready
+    return ready, notes
 
 
 def _without_empty_steps(estimator: Any) -> Any:

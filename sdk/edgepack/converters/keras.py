@@ -76,8 +76,8 @@ def first_difference(request: ConversionRequest) -> Divergence:
 
 def _opened(request: ConversionRequest) -> _Opened:
     options = read_options(Options, request.options)
-    refuse_code(request.source)
-    model, loader, notes = _load(request.source)
+    allowed = refuse_code(request.source, trusted=request.trusted)
+    model, loader, notes = _load(request.source, safe=not allowed)
     inputs = _input_specs(model, options.inputs)
     feeds = bind_feeds(request.feeds, inputs, "calibration data")
     names = _unique(_edge_names(model, "outputs"))
@@ -86,18 +86,21 @@ def _opened(request: ConversionRequest) -> _Opened:
         result = model(_as_the_model_takes(model, values), training=False)
         return _flat(result)
 
-    function = Function(call=call, inputs=inputs, output_names=names)
-    return _Opened(function=function, feeds=feeds, limit=options.max_difference, loader=loader, notes=notes)
+    batched = all(len(tensor.shape) > 0 and tensor.shape[0] is None for tensor in model.inputs)
+    function = Function(call=call, inputs=inputs, output_names=names, batched=batched)
+    return _Opened(
+        function=function, feeds=feeds, limit=options.max_difference, loader=loader, notes=allowed + notes
+    )
 
 
-def _load(path: Path) -> tuple[Any, str, tuple[str, ...]]:
+def _load(path: Path, *, safe: bool) -> tuple[Any, str, tuple[str, ...]]:
     import keras
 
     # Keras goes by the suffix; the content was told apart before.
     named = Path(f"source{'.keras' if path.open('rb').read(2) == b'PK' else '.h5'}").absolute()
     named.symlink_to(path.resolve())
     try:
-        model = keras.saving.load_model(named, compile=False, safe_mode=True)
+        model = keras.saving.load_model(named, compile=False, safe_mode=safe)
     except Exception as error:  # noqa: BLE001 - whatever Keras raises, the older one may know the file
         said = first_line(error)
     else:
@@ -105,7 +108,7 @@ def _load(path: Path) -> tuple[Any, str, tuple[str, ...]]:
     import tf_keras
 
     try:
-        model = tf_keras.models.load_model(named, compile=False, safe_mode=True)
+        model = tf_keras.models.load_model(named, compile=False, safe_mode=safe)
     except Exception as error:
         raise ConversionError(
             f"neither Keras {keras.__version__} ({said}) nor tf_keras {tf_keras.__version__} "

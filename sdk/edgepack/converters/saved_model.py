@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgepack.converters._options import check_dtypes, check_shape_names, fixed_shape, named_shapes, read_options
+from edgepack.converters._saved_model_ops import refuse_reaching_out
 from edgepack.converters._tensorflow import Function, first_line, through_tensorflow
 from edgepack.converters._tf_bisect import first_wrong_operation
 from edgepack.dataset import bind_feeds
@@ -37,14 +38,15 @@ def convert(request: ConversionRequest) -> Conversion:
     """Return the signature as float TFLite, and TensorFlow's own outputs on the samples.
 
     Raises:
-        ConversionError: it cannot be loaded, lacks the signature, has an open dimension, keeps state, or needs an
-            operator TFLite lacks.
+        ConversionError: it reaches out of itself, cannot be loaded, lacks the signature, has an open dimension, keeps
+            state, or needs an operator TFLite lacks.
         ParityError: what the converter made of it computes something else.
         DatasetError: the samples do not fit its inputs.
         RecipeError: an option is unknown.
     """
-    function, feeds, limit = _opened(request)
-    return through_tensorflow(function, feeds, limit, edges=request.edges)
+    function, feeds, limit, allowed = _opened(request)
+    conversion = through_tensorflow(function, feeds, limit, edges=request.edges)
+    return replace(conversion, notes=allowed + conversion.notes)
 
 
 def first_difference(request: ConversionRequest) -> Divergence:
@@ -55,13 +57,14 @@ def first_difference(request: ConversionRequest) -> Divergence:
         DatasetError: the samples do not fit its inputs.
         RecipeError: an option is unknown.
     """
-    function, feeds, limit = _opened(request)
+    function, feeds, limit, _ = _opened(request)
     return first_wrong_operation(function, feeds, limit, edges=request.edges)
 
 
-def _opened(request: ConversionRequest) -> tuple[Function, dict[str, Array], float]:
-    """Return the signature as a function, its samples, and what it may be off."""
+def _opened(request: ConversionRequest) -> tuple[Function, dict[str, Array], float, tuple[str, ...]]:
+    """Return the signature as a function, its samples, what it may be off, and what was allowed to it."""
     options = read_options(Options, request.options)
+    allowed = refuse_reaching_out(request.source, trusted=request.trusted)
     model = _load(request.source)
     signature = _signature(model, options.signature_key)
     # A signature's names are a map without an order: sorted, every build gives the same interface.
@@ -84,8 +87,9 @@ def _opened(request: ConversionRequest) -> tuple[Function, dict[str, Array], flo
         results = signature(**dict(zip(arguments, values, strict=True)))
         return [results[name] for name in names]
 
-    function = Function(call=call, inputs=inputs, output_names=names, keep=model)
-    return function, feeds, options.max_difference
+    batched = all(bool(spec.shape.rank) and spec.shape[0] is None for spec in arguments.values())
+    function = Function(call=call, inputs=inputs, output_names=names, keep=model, batched=batched)
+    return function, feeds, options.max_difference, allowed
 
 
 def _load(path: Path) -> Any:

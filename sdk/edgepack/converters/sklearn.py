@@ -54,11 +54,12 @@ def export(request: ConversionRequest) -> Export:
     options = read_options(Options, request.options)
     loaded = load(request.source, trusted=request.trusted, entry=options.estimator)
     estimator = loaded.estimator
-    width = _width(estimator)
+    ready, changes = prepared_for_export(estimator)
+    width = _width(ready)
     inputs = (TensorSpec(name=INPUT, dtype="float32", shape=(1, width)),)
     feeds = bind_feeds(request.feeds, inputs, "calibration data")
     x = feeds[INPUT].reshape(-1, width)
-    model = _exported(prepared_for_export(estimator), width)
+    model = _exported(ready, width)
     outputs, notes = recognised(estimator, model, x, len(x) - request.edges)
     model = with_outputs(model, outputs)
     specs = _specs(model, outputs)
@@ -68,7 +69,7 @@ def export(request: ConversionRequest) -> Export:
         outputs=specs,
         reference={o.name: o.values for o in outputs},
         tool=f"skl2onnx {_version('skl2onnx')}, scikit-learn {_version('scikit-learn')}",
-        notes=(*loaded.notes, *notes),
+        notes=(*loaded.notes, *changes, *notes),
     )
 
 
@@ -102,12 +103,19 @@ def _exported(estimator: Any, width: int) -> Any:
             target_opset=_OPSETS,
         )
 
+    last = estimator
+    while getattr(last, "steps", None):
+        last = last.steps[-1][1]
+    # Classes beside probabilities, not a list of tables; an option that a kind of model does not have is a NameError.
+    tried: list[dict[Any, Any]] = [{id(estimator): {"zipmap": False}}, {id(last): {"nocl": False}}, {}]
     try:
-        try:
-            model = convert({id(estimator): {"zipmap": False}})
-        except NameError:
-            # No option of this kind of model.
-            model = convert({})
+        while True:
+            try:
+                model = convert(tried.pop(0))
+                break
+            except NameError:
+                if not tried:
+                    raise
     except (MissingConverter, MissingShapeCalculator) as error:
         kind = str(error).partition("'<class '")[2].partition("'")[0] or str(error).splitlines()[0]
         raise ConversionError(
@@ -116,6 +124,10 @@ def _exported(estimator: Any, width: int) -> Any:
         ) from error
     except Exception as error:
         raise ConversionError(f"skl2onnx: {type(error).__name__}: {first_line(error)}") from error
+    for item in model.opset_import:
+        if item.domain == "":
+            # It states the oldest version its operators need; they are written as in the newest.
+            item.version = _OPSETS[""]
     return without_ml_operators(model)
 
 

@@ -283,7 +283,7 @@ def test_an_hdf5_file_that_is_damaged_or_cut_is_refused(tmp_path: Path) -> None:
 
 def test_standard_layers_are_no_code(tmp_path: Path) -> None:
     path = keras_file(tmp_path, layer("Dense"), layer("InputLayer"))
-    assert refuse_code(path) is None
+    assert refuse_code(path) == ()
 
 
 @pytest.mark.parametrize(
