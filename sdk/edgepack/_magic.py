@@ -6,7 +6,6 @@ from collections.abc import Set
 
 __all__ = ["looks_like", "zip_looks_like"]
 
-_TORCH = "edgepack reads no PyTorch file: export it with torch.onnx.export(model.eval(), sample, 'model.onnx')"
 _PICKLE = "export the model to ONNX with its own library (PyTorch: torch.onnx.export)"
 _MAGIC: tuple[tuple[bytes, str, str | None], ...] = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image", None),
@@ -35,7 +34,7 @@ def looks_like(head: bytes) -> tuple[str, str | None]:
     if head[4:8] == b"ORTM":
         return "an ONNX Runtime .ort model", "give the .onnx file it was made from"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "a Python pickle (old PyTorch, scikit-learn), which would execute code when loaded", _PICKLE
+        return "a Python pickle, which would execute code when loaded", _PICKLE
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 30:
         return "a safetensors file: weights without a model", "export the model with its layers, e.g. to ONNX"
     if head[257:262] == b"ustar":
@@ -54,8 +53,6 @@ def looks_like(head: bytes) -> tuple[str, str | None]:
 
 def zip_looks_like(names: Set[str]) -> tuple[str, str | None]:
     """Return a guess from the names in a zip file, and a way out or None."""
-    if any(name.endswith("/data.pkl") for name in names):
-        return "a PyTorch file", _TORCH
     if names and all(name.endswith(".npy") for name in names):
         return "NumPy arrays (.npz)", None
     return "a zip archive", None

@@ -53,6 +53,12 @@ def read_inputs(recipe: Recipe, reporter: Reporter, passphrase: PassphraseSource
     if len({p.name for p in profiles}) != len(profiles):
         raise RecipeError(f"one profile is named twice, by an alias: {', '.join(recipe.profiles)}")
     source = detect(recipe.model)
+    if source.format == "torch_state" and recipe.module is None:
+        raise RecipeError(
+            f"{recipe.model} is a PyTorch state dict: weights without a network",
+            hint="name your own code that builds it, --module FILE.py:CLASS, or save the network with its weights: "
+            "torch.export.save(torch.export.export(model.eval(), (sample,)), 'net.pt2')",
+        )
     calibration = load_dataset(recipe.calibration, "calibration")
     evaluation = None if recipe.evaluation is None else load_dataset(recipe.evaluation, "evaluation")
     if evaluation is not None and evaluation.labels is None:

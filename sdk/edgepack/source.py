@@ -12,9 +12,9 @@ import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, cast
 
-from edgepack import _magic, _sklearnfile
+from edgepack import _magic, _sklearnfile, _torchfile
 from edgepack._onnx_external import external_files
 from edgepack._zips import DAMAGED
 from edgepack.errors import SourceModelError
@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 _KERAS_MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
 _HINT = (
     "edgepack reads ONNX (.onnx), Keras (.keras, .h5), a TensorFlow SavedModel folder, "
-    "scikit-learn (.joblib, .skops) and .tflite"
+    "PyTorch (TorchScript, .pt2, a state dict), scikit-learn (.joblib, .skops) and .tflite"
 )
 
 
@@ -62,7 +62,7 @@ def detect(path: Path) -> SourceModel:
 
 def _detect_file(path: Path, file: BinaryIO) -> str:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for recognise in (_tflite, _hdf5, _zip, _sklearn, _onnx):
+        for recognise in (_tflite, _hdf5, _zip, _old_torch, _sklearn, _onnx):
             if found := recognise(path, data):
                 return found
         head = bytes(data[:4096])
@@ -172,18 +172,26 @@ def _zip(path: Path, data: mmap.mmap) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
+            if names >= _KERAS_MEMBERS:
+                return "keras"
+            if torch := _torchfile.zip_kind(path, archive, names):
+                return torch
             if _sklearnfile.is_skops(archive, names):
                 return "sklearn"
     except DAMAGED:
         raise SourceModelError(
             f"{path}: truncated or damaged zip file (a .keras model is one)", hint="copy or download it again"
         ) from None
-    if names >= _KERAS_MEMBERS:
-        return "keras"
     kind, hint = _magic.zip_looks_like(names)
     if _KERAS_MEMBERS & names:
         kind = f"a .keras file that lacks {', '.join(sorted(_KERAS_MEMBERS - names))}"
     raise SourceModelError(f"{path}: no model that edgepack reads; it looks like {kind}", hint=hint or _HINT)
+
+
+def _old_torch(path: Path, data: mmap.mmap) -> str | None:
+    if data[: len(_torchfile.LEGACY_MAGIC)] != _torchfile.LEGACY_MAGIC:
+        return None
+    return _torchfile.legacy_kind(path, cast("BinaryIO", data))
 
 
 def _sklearn(path: Path, data: mmap.mmap) -> str | None:

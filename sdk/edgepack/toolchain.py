@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 HOST = "host"
+_HINT = "# hint: "
 _PYTHON = (3, 11)
 # What an engine and our runtime need beside it, where no lock file of ours pins that exact version: numpy 1, because
 # every engine version can do with it, and what cryptography needs.
@@ -188,5 +189,12 @@ def _run(command: list[str], toolchain: Toolchain) -> None:
         shutil.rmtree(toolchain.folder, ignore_errors=True)
         raise ToolchainError(
             f"toolchain {toolchain.name} cannot be installed: {reason[:300]}",
-            hint="check that pip reaches a package registry; `edgepack toolchain list` shows what is there",
+            hint=_own_hint(toolchain)
+            or "check that pip reaches a package registry; `edgepack toolchain list` shows what is there",
         )
+
+
+def _own_hint(toolchain: Toolchain) -> str:
+    """Return what a lock file says in a line ``# hint: ...``: of a package that not every registry has."""
+    lines = (line for line in toolchain.requirements.splitlines() if line.startswith(_HINT))
+    return next((line.removeprefix(_HINT) for line in lines), "")

@@ -75,6 +75,8 @@ PARSERS: dict[str, tuple[str, ...]] = {
     "edgepack._onnx_external:external_files": ("source",),
     "edgepack._sklearnfile:is_sklearn_pickle": ("source",),
     "edgepack._sklearnfile:is_skops": ("source",),
+    "edgepack._torchfile:zip_kind": ("source",),
+    "edgepack._torchfile:legacy_kind": ("source",),
     "edgepack._magic:looks_like": ("source",),
     "edgepack._magic:zip_looks_like": ("source",),
     "edgepack.flatbuffer:read_model": ("flatbuffer", "model_rules", "stamp"),

@@ -118,7 +118,6 @@ def npz() -> bytes:
     [
         (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG image"),
         (pickle.dumps({"weights": [1, 2]}), "a Python pickle"),
-        (zipped("archive/data.pkl", "archive/data/0"), "a PyTorch file"),
         (npz(), r"NumPy arrays \(.npz\)"),
         (zipped("readme.txt"), "a zip archive"),
         (zipped("config.json", "model.weights.h5"), "lacks metadata.json"),
@@ -135,12 +134,6 @@ def test_a_file_that_is_no_model_is_called_what_it_is(tmp_path: Path, content: b
     path.write_bytes(content)
     with pytest.raises(SourceModelError, match=kind):
         detect(path)
-
-
-def test_a_pytorch_file_comes_with_the_way_to_onnx(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    path.write_bytes(zipped("archive/data.pkl"))
-    assert "torch.onnx.export" in (refusal(path).hint or "")
 
 
 def test_a_folder_without_a_model_is_refused_with_what_is_in_it(tmp_path: Path) -> None:
