@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / ".build" / "fuzz"
 FINDINGS = KEPT / "findings"
 _MAX_INPUT = 64 << 10
-# What libFuzzer ends with after SIGINT and SIGTERM: no finding.
-_INTERRUPTED = 72
+# What a campaign ends with after SIGINT or SIGTERM, by libFuzzer's hand, Python's or the kernel's: no finding.
+_INTERRUPTED = (72, 130, -2, -15)
 _ALL = {**TARGETS, **DRILLS}
 
 
@@ -58,7 +58,7 @@ def campaign(name: str, seconds: int) -> Campaign:
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
     text = log.read_text(errors="replace")
-    if process.returncode == _INTERRUPTED:
+    if process.returncode in _INTERRUPTED:
         raise SystemExit(f"{name}: stopped by a signal, see {log}")
     runs = re.findall(r"number_of_executed_units: (\d+)|^#(\d+)\t", text, re.MULTILINE)
     covered = [int(edges) for edges in re.findall(r"cov: (\d+)", text)] or [0]
