@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from edgepack_runtime._files import read_secret
@@ -128,6 +128,9 @@ def _parse_private(path: Path, data: bytes, passphrase: PassphraseSource | None)
         return load_pem_private_key(data, password=passphrase(str(path)))
     except (ValueError, UnsupportedAlgorithm, TypeError):
         raise KeyFileError(f"{path}: the passphrase does not open this private key") from None
+    except (InternalError, MemoryError):
+        # OpenSSL's answer to a scrypt of no cost at all, or of more memory than there is.
+        raise KeyFileError(f"{path}: the private key is encrypted in a way that cannot be computed here") from None
 
 
 def _public(path: Path, data: bytes, roles: tuple[str, ...]) -> object:

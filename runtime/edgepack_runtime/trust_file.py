@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgepack_runtime._files import read_capped, write_whole
 from edgepack_runtime._folders import locked
+from edgepack_runtime.container import Container
 from edgepack_runtime.errors import BundleError, IncompatibleError
 from edgepack_runtime.state import DeviceState, StoredTrust
 from edgepack_runtime.statefile import StateFolder
@@ -24,7 +25,15 @@ from edgepack_runtime.trust_update import (
     trust_container,
 )
 
-__all__ = ["describe_trust", "read_trust", "trust_in", "trust_in_force", "update_stored_trust", "update_trust"]
+__all__ = [
+    "describe_trust",
+    "read_trust",
+    "read_unbelieved",
+    "trust_in",
+    "trust_in_force",
+    "update_stored_trust",
+    "update_trust",
+]
 
 _PATIENCE = 10.0
 
@@ -47,6 +56,18 @@ def trust_in(data: bytes, path: Path) -> TrustState:
     """
     with _named(path):
         return provision(trust_container(data))
+
+
+def read_unbelieved(path: Path) -> Container:
+    """Return the container of a trust document that nobody vouches for yet: an update, or a draft.
+
+    Raises:
+        FileError: it cannot be read.
+        BundleError: it is no trust document.
+    """
+    data = _read(path)
+    with _named(path):
+        return trust_container(data)
 
 
 def update_trust(path: Path, updates: Sequence[Path], *, stateless: bool = False) -> TrustState:

@@ -17,7 +17,7 @@ from edgepack_runtime._files import file_error, write_whole
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.compression import supported
 from edgepack_runtime.container import Grant, Signature, assemble_front, pack_grants
-from edgepack_runtime.encryption import PayloadSuite
+from edgepack_runtime.encryption import PayloadSuite, wipe
 from edgepack_runtime.errors import FileError, GrantError, RevokedError
 from edgepack_runtime.grants import DeviceKey, GrantKind, seal
 from edgepack_runtime.sidecar import read_sidecar, sidecar_grants, sidecar_path
@@ -94,10 +94,13 @@ def add_signature(path: Path, signer: Signer, trust: TrustedKeys) -> Signed:
 
     Raises:
         BundleError: it is no bundle, or no trusted key has signed it.
+        RevokedError: the further key is revoked.
         RecipeError: this key has signed already.
         KeyFileError: the token refuses.
         FileError: the file cannot be read or written.
     """
+    if signer.key_id in trust.revoked_keys:
+        raise RevokedError(f"key {signer.key_id.hex()[:16]} is revoked: no device would count its signature")
     with BundleFile(path) as file:
         policy = Policy(profile=None, compressions=supported())
         bundle = verify(file.container, dataclasses.replace(trust, threshold=1), policy)
@@ -162,7 +165,7 @@ def _prove_key(unlocked: UnlockedBundle, file: BundleFile) -> None:
     entry = min(unlocked.bundle.entries, key=lambda entry: entry.content_length)
     buffer = bytearray(entry.content_length)
     unlocked.read_entry(entry.name, file.read, memoryview(buffer))
-    buffer[:] = bytes(len(buffer))
+    wipe(buffer)
 
 
 def list_grants(path: Path) -> tuple[GrantRow, ...]:

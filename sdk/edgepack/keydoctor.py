@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from edgepack.keys import PRIVATE_SUFFIX, PUBLIC_SUFFIX, KeyInfo, read_key
 from edgepack_runtime._files import file_error
 from edgepack_runtime.errors import FileError, KeyFileError
-from edgepack_runtime.keyfiles import read_key_file, read_label
 
 __all__ = ["Finding", "examine_keys"]
 
@@ -32,7 +33,7 @@ def examine_keys(paths: Sequence[Path]) -> tuple[tuple[KeyInfo, ...], tuple[Find
     Nothing is opened with a passphrase: of an encrypted key, only the label is known.
 
     Raises:
-        FileError: a path does not exist.
+        FileError: a path does not exist, or a folder cannot be listed.
     """
     keys: list[KeyInfo] = []
     findings: list[Finding] = []
@@ -40,7 +41,8 @@ def examine_keys(paths: Sequence[Path]) -> tuple[tuple[KeyInfo, ...], tuple[Find
         try:
             key = read_key(path)
         except KeyFileError as error:
-            findings.append(Finding(is_error=True, path=path, text=error.message, remedy=error.hint or "remove it"))
+            text = error.message.removeprefix(f"{path}: ")
+            findings.append(Finding(is_error=True, path=path, text=text, remedy=error.hint or "remove it"))
             continue
         keys.append(key)
         findings += _examine(key)
@@ -53,12 +55,22 @@ def _files(paths: Iterable[Path]) -> list[Path]:
     found: set[Path] = set()
     for path in paths:
         if path.is_dir():
-            found |= {item for item in path.rglob("*.pem") if item.is_file()}
+            found |= set(_under(path))
         elif path.exists():
             found.add(path)
         else:
             raise FileError(f"{path} does not exist")
     return sorted(found)
+
+
+def _under(folder: Path) -> Iterator[Path]:
+    """Yield the key files in a folder; one that cannot be listed is an error, as a key in it would go unseen."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise file_error("look into", Path(error.filename or folder), error)
+
+    for where, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(where, name) for name in names if name.endswith(".pem") and Path(where, name).is_file())
 
 
 def _examine(key: KeyInfo) -> list[Finding]:
@@ -67,8 +79,7 @@ def _examine(key: KeyInfo) -> list[Finding]:
     def find(is_error: bool, text: str, remedy: str) -> None:
         found.append(Finding(is_error=is_error, path=key.path, text=text, remedy=remedy))
 
-    said = read_label(read_key_file(key.path)).key_id
-    if key.public_key is not None and said not in (None, key.key_id):
+    if key.public_key is not None and key.told_id not in (None, key.key_id):
         find(True, "its label names another key", "remove the label, or put the right file here")
     if key.protection is None:
         return found
@@ -88,9 +99,10 @@ def _examine(key: KeyInfo) -> list[Finding]:
         )
     is_signing = key.role in ("root", "release", "issuer") or (key.role is None and key.algorithm == "ed25519")
     if key.protection.kdf == "none" and is_signing:
+        role = "an issuer" if key.role == "issuer" else f"a {key.role or 'signing'}"
         find(
             False,
-            f"a {key.role or 'signing'} key without a passphrase",
+            f"{role} key without a passphrase",
             "openssl pkcs8 -topk8 -scrypt -in OLD -out NEW, or keep it in a token",
         )
     return found

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePrivateKey,
@@ -92,13 +92,15 @@ class KeyPair:
 class KeyInfo:
     """What a key file holds. `protection` is None for a public key; `public_key` is None while nobody can open it.
 
-    `role` and, of a key that was not opened, `key_id` are what the file's label says; None where it says nothing.
+    `role`, `told_id` and, of a key that was not opened, `key_id` are what the file's label says; None where it says
+    nothing.
     """
 
     path: Path
     role: str | None
     algorithm: str | None
     key_id: str | None
+    told_id: str | None
     protection: KeyProtection | None
     public_key: AnyPublicKey | None
 
@@ -209,9 +211,18 @@ def read_key(path: Path, passphrase: PassphraseSource | None = None) -> KeyInfo:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         why = "no PEM key" if protection is None or protection.kdf == "none" else "the passphrase does not open it"
         raise KeyFileError(f"{path}: {why}") from None
+    except (InternalError, MemoryError):
+        # OpenSSL's answer to a scrypt of no cost at all, or of more memory than there is.
+        raise KeyFileError(f"{path}: the private key is encrypted in a way that cannot be computed here") from None
     if public_key is None:
         return KeyInfo(
-            path=path, role=label.role, algorithm=None, key_id=label.key_id, protection=protection, public_key=None
+            path=path,
+            role=label.role,
+            algorithm=None,
+            key_id=label.key_id,
+            told_id=label.key_id,
+            protection=protection,
+            public_key=None,
         )
     algorithm = _algorithm(path, public_key)
     found: AnyPublicKey = public_key  # type: ignore[assignment]  # _algorithm narrowed it
@@ -220,6 +231,7 @@ def read_key(path: Path, passphrase: PassphraseSource | None = None) -> KeyInfo:
         role=label.role,
         algorithm=algorithm,
         key_id=key_id(found).hex(),
+        told_id=label.key_id,
         protection=protection,
         public_key=found,
     )
@@ -234,7 +246,9 @@ def _algorithm(path: Path, key: object) -> str:
         return "p256"
     if isinstance(key, RSAPublicKey):
         return f"rsa{key.key_size}"
-    raise KeyFileError(f"{path}: a {type(key).__name__} is of no use here", hint="ed25519, x25519, p256 or RSA-3072")
+    raise KeyFileError(
+        f"{path}: a key of kind {type(key).__name__} is of no use here", hint="ed25519, x25519, p256 or RSA-3072"
+    )
 
 
 def _make_folder(folder: Path) -> None:

@@ -27,6 +27,7 @@ from edgepack_runtime.signing import SigningKey
 __all__ = ["MIN_PBKDF2_ROUNDS", "KeyProtection", "encrypt_private_key", "private_pem", "protection_in"]
 
 _N, _R, _P = 2**14, 8, 1
+_MEMORY = 128 * _N * _R
 _SALT_SIZE, _BLOCK = 16, 16
 # What OWASP asks of PBKDF2 with SHA-256. OpenSSL and `cryptography` write 2,048 without being asked.
 MIN_PBKDF2_ROUNDS = 600_000
@@ -43,20 +44,26 @@ _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----\s(.*?)-----END \1--
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyProtection:
-    """How a private key file is protected: `kdf` is ``none``, ``scrypt``, ``pbkdf2`` or ``other``, `cost` its N."""
+    """How a private key file is protected: `kdf` is ``none``, ``scrypt``, ``pbkdf2`` or ``other``.
+
+    `cost` is the rounds of PBKDF2 or the N of scrypt, and `memory` what scrypt fills: 128 bytes by N by r.
+    """
 
     kdf: str
     cost: int = 0
+    memory: int = 0
 
     @property
     def is_weak(self) -> bool:
         """Whether the passphrase can be guessed too fast."""
-        return self.kdf == "other" or self.cost < {"pbkdf2": MIN_PBKDF2_ROUNDS, "scrypt": _N}.get(self.kdf, 0)
+        if self.kdf == "scrypt":
+            return self.cost < _N or self.memory < _MEMORY
+        return self.kdf == "other" or (self.kdf == "pbkdf2" and self.cost < MIN_PBKDF2_ROUNDS)
 
     def __str__(self) -> str:
         text = {
             "none": "not encrypted",
-            "scrypt": f"scrypt, N = {self.cost}",
+            "scrypt": f"scrypt, N = {self.cost}, {self.memory >> 20} MiB",
             "pbkdf2": f"PBKDF2, {self.cost} rounds",
         }
         return text.get(self.kdf, "an encryption of unknown strength")
@@ -118,7 +125,7 @@ def _kdf_of(der: bytes) -> KeyProtection:
     name, parameters = _items(_items(algorithm[1][1])[0][1])
     numbers = [int.from_bytes(value, "big") for tag, value in _items(parameters[1]) if tag == _INTEGER]
     kind = {_SCRYPT: "scrypt", _PBKDF2: "pbkdf2"}.get(_element(name), "other")
-    return KeyProtection(kdf=kind, cost=numbers[0])
+    return KeyProtection(kdf=kind, cost=numbers[0], memory=128 * numbers[0] * numbers[1] if kind == "scrypt" else 0)
 
 
 def _items(der: bytes) -> list[tuple[int, bytes]]:

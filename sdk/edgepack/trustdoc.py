@@ -69,8 +69,13 @@ class Draft:
 
     @property
     def is_complete(self) -> bool:
-        """Whether a device takes it."""
+        """Whether a device takes it, as far as that was asked: see `is_held_against_the_last`."""
         return all(standing.have >= standing.want for standing in self.standings)
+
+    @property
+    def is_held_against_the_last(self) -> bool:
+        """Whether the roots of the document before it were asked; the first one has none before it."""
+        return self.document.version == 1 or len(self.standings) == len(("root before it", "root"))
 
     def file(self) -> bytes:
         """Return the bytes of the file.

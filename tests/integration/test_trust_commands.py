@@ -77,6 +77,7 @@ def desk(tmp_path) -> Desk:
     ):  # fmt: skip
         for name in names:
             generate_key(role, None, tmp_path / name)
+    (tmp_path / "notes.txt").write_text("which key is where")
     return Desk(tmp_path)
 
 
@@ -84,6 +85,16 @@ def init(desk: Desk, *signers: str) -> None:
     roots = [part for name in ("r1", "r2", "r3") for part in ("--root", f"{name}.pub.pem")]
     keys = [part for name in signers for part in ("--key", f"{name}.key.pem")]
     desk.good("trust", "init", *roots, "--root-threshold", 2, "--release", "k1.pub.pem", *keys, "-o", "t1.epk")
+
+
+def test_what_the_roots_before_would_say_is_not_made_up(desk: Desk) -> None:
+    init(desk, "r1", "r2")
+    desk.good("trust", "add", "t1.epk", "--release", "k2.pub.pem", "--key", "r1.key.pem", "--key", "r2.key.pem",
+              "-o", "t2.epk")  # fmt: skip
+    alone, beside = (desk.run("trust", "show", "t2.epk", *more, "--json") for more in ((), ("--current", "t1.epk")))
+    assert (json.loads(alone.out)["complete"], json.loads(beside.out)["complete"]) == (None, True)
+    said = [desk.run("trust", "show", "t2.epk", *more).err for more in ((), ("--current", "t1.epk"))]
+    assert ("--current to see" in said[0], said[1]) == (True, "")
 
 
 def test_roots_sign_one_after_the_other_and_a_draft_is_told(desk: Desk) -> None:
@@ -154,7 +165,8 @@ def test_a_first_document_is_refused_for(desk: Desk, arguments: list[str], compl
     (["revoke", "t1.epk", "--revoke-bundle", "xyz"], "'xyz' is no bundle id"),
     (["revoke", "t1.epk", "--reset-floor", "digits"], "'digits' is no floor"),
     (["rotate", "t1.epk"], "nothing would change"),
-    (["rotate", "k1.pub.pem", "--root", "r4.pub.pem"], "no edgepack bundle"),
+    (["rotate", "k1.pub.pem", "--root", "r4.pub.pem"], "k1.pub.pem is a plain trust file"),
+    (["rotate", "notes.txt", "--root", "r4.pub.pem"], "notes.txt: preamble"),
     (["add", "t1.epk", "--release", "k1.pub.pem"], "listed twice"),
 ])  # fmt: skip
 def test_a_next_document_is_refused_for(desk: Desk, arguments: list[str], complaint: str) -> None:

@@ -20,12 +20,12 @@ from edgepack.trustdoc import (
     revoke_keys,
     sign_document,
 )
-from edgepack_runtime._files import read_capped, write_whole
+from edgepack_runtime._files import write_whole
 from edgepack_runtime.errors import FileError
 from edgepack_runtime.keyfiles import load_verifying_key
 from edgepack_runtime.trust import TrustedKey
-from edgepack_runtime.trust_file import read_trust
-from edgepack_runtime.trust_update import MAX_TRUST_BYTES, FloorReset, trust_container
+from edgepack_runtime.trust_file import read_trust, read_unbelieved
+from edgepack_runtime.trust_update import FloorReset
 
 __all__ = ["Keys", "read_draft", "revocation", "role_change", "sign_again", "write_next"]
 
@@ -124,7 +124,7 @@ def sign_again(path: Path, current: Path | None, keys: Keys) -> Draft:
         EdgepackError: it is no trust document, or a key cannot be read, would not count or has signed already.
     """
     before = None if current is None else read_trust(current)
-    draft = sign_document(trust_container(read_capped(path, MAX_TRUST_BYTES)), keys.signers(), before)
+    draft = sign_document(read_unbelieved(path), keys.signers(), before)
     write_whole(path, draft.file())
     return draft
 
@@ -136,4 +136,4 @@ def read_draft(path: Path, current: Path | None) -> Draft:
         EdgepackError: it is no trust document, or a signature in it is wrong.
     """
     before = None if current is None else read_trust(current)
-    return sign_document(trust_container(read_capped(path, MAX_TRUST_BYTES)), (), before)
+    return sign_document(read_unbelieved(path), (), before)

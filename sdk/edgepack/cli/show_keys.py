@@ -144,9 +144,9 @@ def show_draft(draft: Draft, path: Path, *, as_json: bool) -> None:
     table = describe_trust(draft.document)
     if as_json:
         standings = [{"role": s.role, "have": s.have, "want": s.want} for s in draft.standings]
-        print(
-            json.dumps({"path": str(path), **table, "signatures": standings, "complete": draft.is_complete}, indent=2)
-        )
+        # What was not asked is not known.
+        complete = draft.is_complete and (True if draft.is_held_against_the_last else None)
+        print(json.dumps({"path": str(path), **table, "signatures": standings, "complete": complete}, indent=2))
         return
     rows = [
         [name.replace("_", " "), str(item)]
@@ -158,4 +158,10 @@ def show_draft(draft: Draft, path: Path, *, as_json: bool) -> None:
     if not draft.is_complete:
         print(
             f"edgepack: a draft, no device takes it yet: edgepack trust sign {path} --key ROOT_KEY", file=sys.stderr
+        )
+    elif not draft.is_held_against_the_last:
+        print(
+            f"edgepack: devices also want the root keys of version {draft.document.version - 1}: name it with "
+            "--current to see whether they have signed",
+            file=sys.stderr,
         )

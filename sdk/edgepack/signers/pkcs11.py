@@ -196,8 +196,11 @@ def _session(library: Any, address: KeyAddress, pin: bytes) -> Iterator[Any]:
         tokens = [token for token in library.get_tokens() if _is_meant(token, address)]
         if len(tokens) != 1:
             raise KeyFileError(f"{address}: {len(tokens)} tokens are so called, wanted 1")
-        with tokens[0].open(user_pin=pin.decode("utf-8", "replace")) as session:
+        with tokens[0].open(user_pin=pin.decode("utf-8")) as session:
             yield session
+    except UnicodeDecodeError:
+        # Sent with another character in its place, it would count as a wrong one.
+        raise KeyFileError(f"{address}: the PIN is no UTF-8; it was not tried") from None
     except (exceptions.PinIncorrect, exceptions.PinInvalid, exceptions.PinLenRange):
         raise KeyFileError(
             f"{address}: the PIN is wrong", hint="a token locks itself after a few wrong ones"

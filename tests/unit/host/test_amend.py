@@ -89,6 +89,14 @@ def test_what_no_trusted_key_has_signed_is_not_signed(bundle: Path) -> None:
     assert bundle.read_bytes() == before
 
 
+def test_a_revoked_key_does_not_sign_again(bundle: Path) -> None:
+    before = bundle.read_bytes()
+    revoked = replace(trust(), revoked_keys=frozenset({key_id(ed25519("second").public_key())}))
+    with pytest.raises(RevokedError, match="no device would count its signature"):
+        add_signature(bundle, FileSigner(private_key=ed25519("second")), revoked)
+    assert bundle.read_bytes() == before
+
+
 def test_one_of_several_trusted_keys_is_enough_to_sign_next(bundle: Path) -> None:
     second = ed25519("second")
     done = add_signature(bundle, FileSigner(private_key=second), trust(ed25519(), second, threshold=2))

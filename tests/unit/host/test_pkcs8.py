@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from bundlekit import ed25519, p256, rsa3072, x25519
+from edgepack.keys import read_key
 from edgepack.pkcs8 import KeyProtection, encrypt_private_key, private_pem, protection_in
 from edgepack_runtime.errors import KeyFileError
+from edgepack_runtime.keyfiles import load_signing_key
 
 KEYS = {"ed25519": ed25519, "p256": p256, "x25519": x25519, "rsa": rsa3072}
 OPENSSL = shutil.which("openssl")
@@ -86,7 +88,7 @@ def test_an_empty_passphrase_is_refused() -> None:
 
 def test_our_own_protection_is_recognised_and_not_weak() -> None:
     found = protection_in(encrypt_private_key(ed25519(), b"horse"))
-    assert found == KeyProtection(kdf="scrypt", cost=16384)
+    assert found == KeyProtection(kdf="scrypt", cost=16384, memory=16 << 20)
     assert not found.is_weak
 
 
@@ -135,8 +137,48 @@ def encrypted(der: bytes) -> bytes:
 def test_another_scheme_with_the_same_parameters_is_of_unknown_strength() -> None:
     found = body(encrypt_private_key(ed25519(), b"horse"))
     other = found.replace(bytes.fromhex("2a864886f70d01050d"), bytes.fromhex("2a864886f70d01050e"))
-    assert protection_in(encrypted(found)) == KeyProtection(kdf="scrypt", cost=16384)
+    assert protection_in(encrypted(found)) == KeyProtection(kdf="scrypt", cost=16384, memory=16 << 20)
     assert protection_in(encrypted(other)) == KeyProtection(kdf="other")
+
+
+def scrypt_of(n: int, r: int) -> bytes:
+    """Return a file that says it was encrypted by scrypt of this cost; nothing opens it."""
+    found = body(encrypt_private_key(ed25519(), b"horse"))
+    # Every length around them grows as the numbers do, and none needs another byte.
+    said = found.replace(bytes.fromhex("02024000 020108 020101"), number(n) + number(r) + number(1))
+    grown = len(said) - len(found)
+    for at in LENGTHS:
+        said = said[:at] + bytes([said[at] + grown]) + said[at + 1 :]
+    return encrypted(said)
+
+
+def number(value: int) -> bytes:
+    raw = value.to_bytes(value.bit_length() // 8 + 1, "big")
+    return bytes([2, len(raw)]) + raw
+
+
+# Of EncryptedPrivateKeyInfo, AlgorithmIdentifier, PBES2-params, keyDerivationFunc and scrypt-params.
+LENGTHS = (2, 4, 17, 19, 32)
+
+
+def test_a_file_of_another_cost_is_still_well_formed() -> None:
+    assert protection_in(scrypt_of(2**20, 8)) == KeyProtection(kdf="scrypt", cost=2**20, memory=1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("n", "r", "weak"), [(2**14, 8, False), (2**13, 16, True), (2**14, 7, True), (2**15, 1, True)]
+)
+def test_scrypt_in_less_memory_than_ours_is_weak(n: int, r: int, weak: bool) -> None:
+    found = protection_in(scrypt_of(n, r))
+    assert (found.kdf, found.cost, found.is_weak) == ("scrypt", n, weak)
+
+
+@pytest.mark.parametrize("n", [0, 2**40])
+def test_a_scrypt_that_cannot_be_computed_is_a_refusal(tmp_path, n: int) -> None:
+    (tmp_path / "k.pem").write_bytes(scrypt_of(n, 8))
+    for read in (load_signing_key, read_key):
+        with pytest.raises(KeyFileError, match=r"k\.pem: .* (cannot be computed here|does not open)"):
+            read(tmp_path / "k.pem", lambda _: b"horse")
 
 
 def test_a_file_that_was_cut_short_is_of_unknown_strength() -> None:

@@ -151,6 +151,10 @@ def test_a_successor_that_forgets_is_refused(successor):
         STATE.refuse_to_forget(successor)
 
 
+def test_a_successor_with_the_same_floors_forgets_nothing():
+    assert STATE.refuse_to_forget(replace(STATE, generation=4, time_floor=STATE.time_floor + 1)) is None
+
+
 def test_a_newer_trust_document_may_lower_a_floor():
     successor = replace(STATE, floors=(), trust=StoredTrust(version=5, document=b"newer"))
     assert STATE.refuse_to_forget(successor) is None
@@ -161,12 +165,14 @@ def test_a_newer_trust_document_may_lower_a_floor():
     [
         {"floors": tuple(reversed(STATE.floors))},
         {"floors": STATE.floors[:1] * 2},
+        {"floors": (Floor(product="../digits", profile="p", security_version=0),)},
+        {"floors": (Floor(product="digits", profile="", security_version=0),)},
         {"floors": tuple(Floor(product=f"{i:05}", profile="p", security_version=0) for i in range(1025))},
         {"time_floor": 2**64},
         {"generation": -1},
         {"trust": StoredTrust(version=1, document=bytes((256 << 10) + 1))},
     ],
-    ids=["order", "twice", "too many", "time", "generation", "document"],
+    ids=["order", "twice", "product", "profile", "too many", "time", "generation", "document"],
 )
 def test_a_state_that_could_not_be_written_is_refused(changes):
     with pytest.raises(StateError):

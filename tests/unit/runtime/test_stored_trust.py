@@ -17,7 +17,14 @@ from edgepack_runtime._folders import locked
 from edgepack_runtime.cli import main
 from edgepack_runtime.container import assemble_front
 from edgepack_runtime.device import Device, update_trust_of
-from edgepack_runtime.errors import FormatError, IncompatibleError, RollbackError, SchemaError, SignatureError
+from edgepack_runtime.errors import (
+    FileError,
+    FormatError,
+    IncompatibleError,
+    RollbackError,
+    SchemaError,
+    SignatureError,
+)
 from edgepack_runtime.session import verify_bundle
 from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, sign
 from edgepack_runtime.state import DeviceState, Floor, StoredTrust
@@ -86,6 +93,11 @@ def test_updates_left_out_in_between_are_applied_in_their_order(device):
 
 def test_no_update_leaves_what_is_in_force(device):
     assert (update(device).document, device.state.read().generation) == (FIRST, 1)
+
+
+def test_a_document_in_a_folder_that_is_not_there_is_a_refusal(tmp_path):
+    with pytest.raises(FileError, match=r"cannot read .*trust.epk: No such file"):
+        update_trust(tmp_path / "nowhere" / "trust.epk", [])
 
 
 def test_no_update_leaves_the_file(tmp_path):
