@@ -48,7 +48,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"converters._hdf5_links", "converters._saved_model_ops"}),
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_recurrent", "converters._onnx_tf_shim"}
-    | {"_layout_graph", "converters._bisect"}
+    | {"_layout_graph", "converters._bisect", "converters._tf_float32"}
     | {"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "userland"},
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"})
     | {"converters._torch_archive"},
@@ -59,8 +59,9 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
         | {"layout", "tensor_types"}
     ),
-    frozenset({"converters._onnx_reference", "converters._tensorflow", "fit", "passes._expand", "profile_check"})
+    frozenset({"converters._onnx_batch", "converters._tensorflow", "fit", "passes._expand", "profile_check"})
     | {"converters._torch"},
+    frozenset({"converters._onnx_reference"}),
     frozenset({"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
     | {"converters._torch_sources", "passes._quantizer", "proof"}),
     frozenset({"parity", "roads"}),

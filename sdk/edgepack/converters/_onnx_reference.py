@@ -18,6 +18,7 @@ from edgepack.converters._interface import (
     signature_entries,
     with_signature,
 )
+from edgepack.converters._onnx_batch import notes_on_the_batch
 from edgepack.converters._onnx_engine import engine_rows
 from edgepack.converters._onnx_graph import INPUT, OUTPUT, input_specs
 from edgepack.converters._options import check_dtypes, first_line, named_shapes
@@ -44,6 +45,7 @@ class Source:
     reference: Mapping[str, Array]
     limit: float
     edges: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,7 @@ def opened(request: ConversionRequest, shapes: tuple[str, ...], limit: float) ->
         reference=reference,
         limit=limit,
         edges=request.edges,
+        notes=notes_on_the_batch(str(request.source), feeds, reference),
     )
 
 
@@ -159,7 +162,7 @@ def travelled(source: Source, attempts: Iterable[Attempt], tool: Tool, scratch: 
                 outputs=source.outputs,
                 reference={k: v[:, 0] if v.ndim > 1 and v.shape[1] == 1 else v for k, v in source.reference.items()},
                 tool=f"{tool.name} {tool.version}",
-                notes=(*_told(tool, attempt.name, worst, said), *_quantized_note(source.model)),
+                notes=(*_told(tool, attempt.name, worst, said), *source.notes, *_quantized_note(source.model)),
             )
     reasons = "; ".join(f"{what} ({', '.join(names)})" for what, names in _grouped(said).items())
     raise (ParityError if said and differing == len(said) else ConversionError)(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,20 @@ import numpy as np
 from edgepack.errors import ConversionError
 from edgepack_runtime.tensors import Array, TensorSpec
 
-__all__ = ["allowed_error", "check_interface", "difference", "judged_samples", "run_graph", "without_batch"]
+__all__ = [
+    "allowed_error",
+    "batch_notes",
+    "check_interface",
+    "difference",
+    "judged_samples",
+    "run_graph",
+    "without_batch",
+]
 
 _JUDGED = 32
+_TOGETHER = 4
+# From which share of its range on an output of several samples at once is another one than of each alone.
+_MIXED = 1e-3
 
 
 def judged_samples(count: int) -> Array:
@@ -48,6 +59,41 @@ def allowed_error(spec: TensorSpec, scale: float, limit: float) -> float:
 def without_batch(value: Array) -> Array:
     """Return one run's output without its batch dimension of 1, if it has one."""
     return value[0] if value.ndim and value.shape[0] == 1 else value
+
+
+def batch_notes(
+    run: Callable[[Mapping[str, Array]], Mapping[str, Array]],
+    feeds: Mapping[str, Array],
+    reference: Mapping[str, Array],
+) -> tuple[str, ...]:
+    """Return what to say of a source whose batch is open: are several samples at once the same as one by one?
+
+    A bundle computes one at a time. A source that mixes the samples of a batch was judged otherwise by its author.
+
+    Args:
+        run: gives the source's outputs [n, ...] for a batch [n, ...], by name; its framework's own errors are told.
+        feeds: samples one at a time, [n, 1, ...] by name.
+        reference: the source's outputs on them, [n, 1, ...] by name.
+    """
+    count = min(_TOGETHER, len(next(iter(feeds.values()))))
+    if count < 2:
+        return ()
+    try:
+        results = run({name: np.concatenate(list(array[:count])) for name, array in feeds.items()})
+    except Exception as error:  # noqa: BLE001 - a framework's own; the device gives one sample at a time anyway
+        return (f"the source leaves its batch open, and takes none of {count} samples: {type(error).__name__}",)
+    for name, found in results.items():
+        rows = reference[name][:count]
+        alone = np.concatenate(list(rows)) if rows.ndim > 1 else rows
+        if found.shape != alone.shape:
+            return (f"output {name!r} of {count} samples at once is {list(found.shape)}: it does not count them",)
+        distance = difference(alone, found)
+        if distance > _MIXED:
+            return (
+                f"the source mixes the samples of a batch: output {name!r} of {count} at once differs from one by "
+                f"one by {distance:.2g} of its range; a bundle computes one by one",
+            )
+    return (f"the source gives for {count} samples at once what it gives one by one",)
 
 
 def run_graph(interpreter: Any, feeds: Mapping[str, Array], inputs: Sequence[TensorSpec]) -> list[list[Array]]:

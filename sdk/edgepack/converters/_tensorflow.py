@@ -9,16 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.converters._interface import Port, in_order, refuse_foreign_operators, signature_entries, with_signature
+from edgepack.converters._interface import (
+    Port,
+    fitted_ports,
+    in_order,
+    refuse_foreign_operators,
+    signature_entries,
+    with_signature,
+)
 from edgepack.converters._options import first_line
 from edgepack.converters._parity import (
     allowed_error,
+    batch_notes,
     check_interface,
     difference,
     judged_samples,
     run_graph,
     without_batch,
 )
+from edgepack.converters._tf_float32 import in_float32
 from edgepack.dataset import take_samples
 from edgepack.errors import ConversionError, ParityError
 from edgepack.model import Conversion
@@ -37,13 +46,15 @@ _UNSUPPORTED = (
 class Function:
     """What is converted: `call` takes tensors in the order of `inputs` and gives a list in that of `output_names`.
 
-    `keep` is held on to: TensorFlow drops a model's variables when nothing refers to it.
+    `keep` is held on to: TensorFlow drops a model's variables when nothing refers to it. One that is `batched` leaves
+    the first dimension of every input open.
     """
 
     call: Callable[..., list[Any]]
     inputs: tuple[TensorSpec, ...]
     output_names: tuple[str, ...]
     keep: Any = None
+    batched: bool = False
 
 
 def through_tensorflow(function: Function, feeds: Mapping[str, Array], limit: float, *, edges: int = 0) -> Conversion:
@@ -63,7 +74,9 @@ def through_tensorflow(function: Function, feeds: Mapping[str, Array], limit: fl
 
     concrete = _concrete(function)
     outputs, reference = _reference(function, concrete, feeds)
-    tflite = _named(_converted(_frozen(concrete)), function)
+    frozen = _frozen(concrete)
+    narrow = in_float32(frozen)
+    tflite = _fitted(_converted(narrow), function, outputs)
     interpreter = tf.lite.Interpreter(model_content=tflite, num_threads=2)
     interpreter.allocate_tensors()
     check_interface(interpreter, function.inputs)
@@ -76,8 +89,26 @@ def through_tensorflow(function: Function, feeds: Mapping[str, Array], limit: fl
         outputs=outputs,
         reference={name: np.stack([without_batch(v) for v in values]) for name, values in reference.items()},
         tool=f"tensorflow {tf.__version__}",
-        notes=(f"TFLiteConverter: largest difference from TensorFlow {worst:.1e} of the range",),
+        notes=(
+            f"TFLiteConverter: largest difference from TensorFlow {worst:.1e} of the range",
+            *(() if narrow is frozen else ("the source computes in float64, the bundle in float32",)),
+            *_together(function, feeds, reference),
+        ),
     )
+
+
+def _together(function: Function, feeds: Mapping[str, Array], reference: Mapping[str, Array]) -> tuple[str, ...]:
+    """Return what to say of several samples in one batch, where the source takes that."""
+    import tensorflow as tf
+
+    if not function.batched:
+        return ()
+
+    def run(batch: Mapping[str, Array]) -> dict[str, Array]:
+        results = function.call(*(tf.constant(array) for array in batch.values()))
+        return {name: value.numpy() for name, value in zip(function.output_names, results, strict=True)}
+
+    return batch_notes(run, feeds, reference)
 
 
 def tflite_of(function: Function) -> bytes:
@@ -212,6 +243,16 @@ def _converted(frozen: Any) -> bytes:
 def _named(data: bytes, function: Function) -> bytes:
     refuse_foreign_operators(data)
     return with_signature(data, *_ports(data, function))
+
+
+def _fitted(data: bytes, function: Function, outputs: Sequence[TensorSpec]) -> bytes:
+    """Return the file with the source's interface, also where it computes in another type."""
+    refuse_foreign_operators(data)
+    inputs, results = signature_entries(data)
+    named = [(f"edgepack_in_{i}", spec) for i, spec in enumerate(function.inputs)]
+    wanted = [(f"output_{i}", spec) for i, spec in enumerate(outputs)]
+    in_order([(ours, spec.name) for ours, spec in wanted], results, "output")
+    return with_signature(data, fitted_ports(data, named, inputs), fitted_ports(data, wanted, results))
 
 
 def _ports(data: bytes, function: Function) -> tuple[list[Port], list[Port]]:

@@ -86,7 +86,8 @@ def _opened(request: ConversionRequest) -> _Opened:
         result = model(_as_the_model_takes(model, values), training=False)
         return _flat(result)
 
-    function = Function(call=call, inputs=inputs, output_names=names)
+    batched = all(len(tensor.shape) > 0 and tensor.shape[0] is None for tensor in model.inputs)
+    function = Function(call=call, inputs=inputs, output_names=names, batched=batched)
     return _Opened(function=function, feeds=feeds, limit=options.max_difference, loader=loader, notes=allowed + notes)
 
 

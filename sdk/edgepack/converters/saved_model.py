@@ -87,7 +87,8 @@ def _opened(request: ConversionRequest) -> tuple[Function, dict[str, Array], flo
         results = signature(**dict(zip(arguments, values, strict=True)))
         return [results[name] for name in names]
 
-    function = Function(call=call, inputs=inputs, output_names=names, keep=model)
+    batched = all(bool(spec.shape.rank) and spec.shape[0] is None for spec in arguments.values())
+    function = Function(call=call, inputs=inputs, output_names=names, keep=model, batched=batched)
     return function, feeds, options.max_difference, allowed
 
 
