@@ -26,7 +26,8 @@ def make_folder(path: Path) -> None:
     try:
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         for folder in reversed(missing):
-            folder.mkdir(mode=0o700)
+            # Another process may be making it, too.
+            folder.mkdir(mode=0o700, exist_ok=True)
             sync_folder(folder.parent)
     except FileExistsError:
         raise FileError(f"{path} is no folder") from None
