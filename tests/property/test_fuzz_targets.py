@@ -75,6 +75,8 @@ FOUND = [
     ("options", b'\0{"inputs": ["x:%b"]}' % (b"9" * 5000)),
     ("probe", b"\x1e".join((b"aarch64", b"", b"MemTotal: %b kB" % (b"9" * 5000), b"glibc 2.36", b"", b"", b"",
                             b"ai-edge-litert", b"2.3.0"))),
+    ("torch_archive", b'w{"config": []}'),
+    ("torch_archive", b"g" + b'{"a":' * 900 + b"1" + b"}" * 900),
     ("feeds", b"\x93NUMPY\1\0\x3f\0{'descr': '<f4', 'fortran_order': False, 'shape': (999999999,)}"),
 ]  # fmt: skip
 

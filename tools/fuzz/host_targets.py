@@ -13,6 +13,7 @@ from pathlib import Path
 from edgepack import _wire
 from edgepack.converters import _options, keras, onnx, saved_model, tflite
 from edgepack.converters._keras_config import refuse_code
+from edgepack.converters._torch_archive import harmless_export, pickled_members, refuse_file_access
 from edgepack.dataset import load_dataset
 from edgepack.errors import (
     ConversionError,
@@ -101,6 +102,19 @@ def _judge(path: Path) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+_TORCH_MEMBERS = {b"w": "m/data/weights/model_weights_config.json", b"c": "m/code/m.py"}
+
+
+def _torch_archive(data: bytes) -> None:
+    """Take a byte that says which member of the archive, and the member."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr(_TORCH_MEMBERS.get(data[:1], "m/models/model.json"), data[1:])
+    path = file("torch/m.pt2", archive.getvalue())
+    refuse_file_access(path)
+    pickled_members(harmless_export(path, path.parent / ".."))
 
 
 def _source(data: bytes) -> None:
@@ -217,6 +231,9 @@ HOST_TARGETS = {
                 seeds=model_seeds.hdf5_files,
             ),
         }
+    ),
+    "torch_archive": Target(
+        run=_torch_archive, errors=(SourceModelError, ConversionError), seeds=model_seeds.torch_archives
     ),
     # A reply may also be an error of ours, which then is raised: that is what it is for.
     "wire_reply": Target(run=_wire_reply, errors=(EdgepackError,), seeds=seeds.wire_frames),

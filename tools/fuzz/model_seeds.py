@@ -16,7 +16,7 @@ import numpy as np
 
 from tools.fuzz import seeds
 
-__all__ = ["hdf5_files", "keras_configs", "keras_files", "models", "saved_models", "sources"]
+__all__ = ["hdf5_files", "keras_configs", "keras_files", "models", "saved_models", "sources", "torch_archives"]
 
 DATA = seeds.ROOT / "tests" / "data"
 
@@ -130,3 +130,28 @@ def _zipped(members: dict[str, bytes]) -> bytes:
         for name, content in members.items():
             archive.writestr(name, content)
     return file.getvalue()
+
+
+def torch_archives() -> list[bytes]:
+    """Return members of PyTorch's archives, after a byte that says which: a graph, a list of weights, code."""
+    tree = '[1, {"type": "builtins.tuple", "context": null, "children_spec": [{"type": null, "children_spec": []}]}]'
+    node = {
+        "target": "torch.ops.aten.add.Tensor",
+        "inputs": [{"name": "self", "arg": {"as_tensor": {"name": "x"}}, "kind": 1}],
+        "metadata": {"stack_trace": "a text"},
+    }
+    shape = {"as_expr": {"expr_str": "Add(Mul(Integer(2), Symbol('s77', positive=True)), Integer(-1))"}}
+    program = {
+        "graph_module": {
+            "graph": {"nodes": [node], "tensor_values": {"x": {"dtype": 7, "sizes": [shape]}}},
+            "module_call_graph": [{"fqn": "", "signature": {"in_spec": tree}}],
+        },
+        "range_constraints": {"s77": {"min_val": 2}},
+        "torch_version": "2.13.0+cpu",
+    }
+    weights = {"config": {"a.w": {"path_name": "weight_0", "use_pickle": False}}}
+    return [
+        b"g" + json.dumps(program).encode(),
+        b"w" + json.dumps(weights).encode(),
+        b"c" + b"def forward(self, x):\n  return torch.add(x, self.w)\n",
+    ]

@@ -135,7 +135,10 @@ def _table(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _check_payloads(table: Mapping[str, Any]) -> None:
-    for name, payload in table.get("config", {}).items():
+    config = table.get("config", {})
+    if not isinstance(config, dict):
+        raise ConversionError("the exported program's list of weights is no table")
+    for name, payload in config.items():
         path = str(payload.get("path_name", "")) if isinstance(payload, dict) else ""
         if not isinstance(payload, dict) or payload.get("use_pickle") or not path.startswith(("weight_", "tensor_")):
             raise ConversionError(
@@ -145,9 +148,9 @@ def _check_payloads(table: Mapping[str, Any]) -> None:
 
 
 def _harmless_program(program: dict[str, Any]) -> dict[str, Any]:
-    # Where each operator came from in the author's code, and checks of the sample's shape, as Python source.
-    program = {**_without_metadata(program), "guards_code": []}
     try:
+        # Where each operator came from in the author's code, and checks of the sample's shape, as Python source.
+        program = {**_without_metadata(program), "guards_code": []}
         _check(program, "")
     except RecursionError:
         raise ConversionError("the exported program is nested too deeply") from None
