@@ -24,6 +24,7 @@ from edgepack.errors import ToolchainError
 __all__ = [
     "HOST",
     "Toolchain",
+    "base_python",
     "cache_root",
     "engine_toolchain",
     "ensure",
@@ -53,6 +54,12 @@ class Toolchain:
     def python(self) -> Path:
         """The environment's interpreter."""
         return self.folder / "bin" / "python"
+
+    @property
+    def purpose(self) -> str:
+        """What it is for: the second line of its lock file, behind that which names the Python; '' without one."""
+        lines = self.requirements.splitlines()
+        return lines[1].removeprefix("# ") if len(lines) > 1 and lines[1].startswith("# ") else ""
 
     @property
     def installed(self) -> bool:
@@ -149,7 +156,12 @@ def installation_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _base_python() -> str:
+def base_python() -> str:
+    """Return the Python 3.11 that toolchains are made with.
+
+    Raises:
+        ToolchainError: there is none.
+    """
     if sys.version_info[:2] == _PYTHON:
         return getattr(sys, "_base_executable", sys.executable)
     found = shutil.which("python3.11")
@@ -166,7 +178,7 @@ def _install(toolchain: Toolchain, say: Callable[[str], None]) -> None:
     say(f"installing toolchain {toolchain.name} (once; into {toolchain.folder})")
     # A virtual environment can not be moved, so it is made in place and believed only with its marker.
     shutil.rmtree(toolchain.folder, ignore_errors=True)
-    _run([_base_python(), "-m", "venv", str(toolchain.folder)], toolchain)
+    _run([base_python(), "-m", "venv", str(toolchain.folder)], toolchain)
     with tempfile.NamedTemporaryFile("w", suffix=".txt", prefix="edgepack-lock-") as lock:
         lock.write(toolchain.requirements)
         lock.flush()

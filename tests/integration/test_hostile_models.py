@@ -157,7 +157,10 @@ def test_structure_that_leads_out_is_refused_even_if_trusted(tensorflow: Path) -
 def test_a_trusted_pickle_is_exported_with_what_lay_beside_it(sklearn: Path) -> None:
     export = taken(sklearn / "plain.joblib", trusted=True)
     assert [spec.name for spec in export.outputs] == ["label", "probabilities"]
-    assert "of the file only 'model' is converted; beside it: threshold = 0.6" in export.notes
+    assert export.notes == (
+        "--trust-source let this run: the file is a pickle (joblib)",
+        "of the file only 'model' is converted; beside it: threshold = 0.6",
+    )
 
 
 def test_a_skops_file_needs_no_trust(sklearn: Path) -> None:

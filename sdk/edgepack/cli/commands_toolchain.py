@@ -6,18 +6,22 @@ from typing import Annotated
 
 import typer
 
+from edgepack.cli.options import AsJson
+
 __all__ = ["toolchain"]
 
-toolchain = typer.Typer(help="Show and install the environments of converters and engines.", no_args_is_help=True)
+toolchain = typer.Typer(
+    help="Show, install and examine the environments of converters and engines.", no_args_is_help=True
+)
 
 
 @toolchain.command("list")
-def list_all() -> None:
-    """List the toolchains and whether they are installed."""
-    from edgepack.toolchain import list_toolchains
+def list_all(as_json: AsJson = False) -> None:
+    """List the toolchains: what each is for, whether it is installed, and what it takes on disk."""
+    from edgepack.cli.show_toolchains import show_toolchains
+    from edgepack.toolchaindoctor import installed
 
-    for item in list_toolchains():
-        typer.echo(f"{item.name:32} {'installed in ' + str(item.folder) if item.installed else 'not installed'}")
+    show_toolchains(installed(), as_json=as_json)
 
 
 @toolchain.command()
@@ -31,3 +35,21 @@ def install(
     for item in chosen:
         python = ensure(item, offline=False, say=lambda text: typer.echo(text, err=True))
         typer.echo(f"{item.name}: {python}")
+
+
+@toolchain.command()
+def doctor(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all that are installed without a name.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Examine toolchains and this machine: versions, imports, leftovers; what a converter is kept from here.
+
+    Exit code 1 if something is broken; warnings alone are 0.
+    """
+    from edgepack.cli.show_toolchains import show_findings
+    from edgepack.toolchaindoctor import ERROR, examine_toolchains
+
+    findings = list(examine_toolchains(names or ()))
+    show_findings(findings, as_json=as_json)
+    if any(finding.severity == ERROR for finding in findings):
+        raise typer.Exit(1)

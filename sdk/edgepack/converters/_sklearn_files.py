@@ -43,10 +43,10 @@ def load(path: Path, *, trusted: bool, entry: str) -> Loaded:
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        content = _from_skops(path, trusted=trusted) if is_skops else _from_pickle(path)
+        content, allowed = _from_skops(path, trusted=trusted) if is_skops else _from_pickle(path)
     notes = [first_line(w.message) for w in caught if type(w.message).__name__ == "InconsistentVersionWarning"]
     estimator, others = _chosen(content, entry)
-    return Loaded(estimator=estimator, notes=(*dict.fromkeys(notes), *others))
+    return Loaded(estimator=estimator, notes=(*allowed, *dict.fromkeys(notes), *others))
 
 
 def first_line(error: object) -> str:
@@ -54,11 +54,11 @@ def first_line(error: object) -> str:
     return (str(error).splitlines() or [""])[0][:240]
 
 
-def _from_pickle(path: Path) -> Any:
+def _from_pickle(path: Path) -> tuple[Any, tuple[str, ...]]:
     import joblib
 
     try:
-        return joblib.load(path)
+        return joblib.load(path), ("--trust-source let this run: the file is a pickle (joblib)",)
     except ModuleNotFoundError as error:
         raise ConversionError(
             f"the file needs the module {error.name!r}, which is not in the scikit-learn toolchain",
@@ -68,7 +68,7 @@ def _from_pickle(path: Path) -> Any:
         raise ConversionError(f"joblib cannot load the file: {type(error).__name__}: {first_line(error)}") from error
 
 
-def _from_skops(path: Path, *, trusted: bool) -> Any:
+def _from_skops(path: Path, *, trusted: bool) -> tuple[Any, tuple[str, ...]]:
     import skops.io
 
     try:
@@ -78,7 +78,8 @@ def _from_skops(path: Path, *, trusted: bool) -> Any:
                 f"the skops file holds types it does not vouch for: {', '.join(sorted(foreign)[:8])}",
                 hint="if you know where it comes from: --trust-source loads them too, in the child process",
             )
-        return skops.io.load(path, trusted=foreign)
+        allowed = (f"--trust-source let this load: {', '.join(sorted(foreign)[:8])}",) if foreign else ()
+        return skops.io.load(path, trusted=foreign), allowed
     except ConversionError:
         raise
     except Exception as error:
