@@ -59,7 +59,8 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
         | {"layout", "tensor_types"}
     ),
-    frozenset({"converters._onnx_batch", "converters._tensorflow", "fit", "passes._expand", "profile_check"})
+    frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
+    | {"profile_check"}
     | {"converters._torch"},
     frozenset({"converters._onnx_reference"}),
     frozenset({"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
@@ -73,7 +74,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"conversion"}),
     frozenset({"builder"}),
     frozenset({"cli.options", "cli.request", "cli.show"}),
-    frozenset({"cli.request_trust", "cli.show_keys", "cli.show_profiles"}),
+    frozenset({"cli.request_trust", "cli.show_keys", "cli.show_profiles", "cli.show_toolchains"}),
     frozenset(
         {
             "cli.commands_device",

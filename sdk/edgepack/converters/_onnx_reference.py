@@ -21,6 +21,7 @@ from edgepack.converters._interface import (
 from edgepack.converters._onnx_batch import notes_on_the_batch
 from edgepack.converters._onnx_engine import engine_rows
 from edgepack.converters._onnx_graph import INPUT, OUTPUT, input_specs
+from edgepack.converters._onnx_raise import confirm, raised_for_onnxruntime, raised_note
 from edgepack.converters._options import check_dtypes, first_line, named_shapes
 from edgepack.converters._parity import allowed_error, difference, judged_samples
 from edgepack.dataset import bind_feeds, take_samples
@@ -81,21 +82,28 @@ def opened(request: ConversionRequest, shapes: tuple[str, ...], limit: float) ->
     inputs = input_specs(model, named_shapes(shapes))
     check_dtypes(shapes, inputs)
     feeds = bind_feeds(request.feeds, inputs, "calibration data")
-    outputs, reference = _reference(request.source, inputs, feeds)
+    raised = raised_for_onnxruntime(model)
+    file = request.source if raised is model else raised.SerializeToString()
+    outputs, reference = _reference(file, inputs, feeds)
+    if raised is not model:
+        confirm(model, feeds, reference)
     return Source(
-        model=model,
+        model=raised,
         inputs=inputs,
         outputs=outputs,
         feeds=feeds,
         reference=reference,
         limit=limit,
         edges=request.edges,
-        notes=notes_on_the_batch(str(request.source), feeds, reference),
+        notes=(
+            *notes_on_the_batch(file if isinstance(file, bytes) else str(file), feeds, reference),
+            *(() if raised is model else (raised_note(model),)),
+        ),
     )
 
 
 def _reference(
-    source: Path, inputs: tuple[TensorSpec, ...], feeds: Mapping[str, Array]
+    source: Path | bytes, inputs: tuple[TensorSpec, ...], feeds: Mapping[str, Array]
 ) -> tuple[tuple[TensorSpec, ...], dict[str, Array]]:
     """Return the outputs' specs and onnxruntime's values [n, *shape], one sample at a time as on the device."""
     import onnxruntime
@@ -103,7 +111,9 @@ def _reference(
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(str(source), settings, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            source if isinstance(source, bytes) else str(source), settings, providers=["CPUExecutionProvider"]
+        )
         names = [output.name for output in session.get_outputs()]
         rows = [
             session.run(names, {spec.name: np.asarray(feeds[spec.name][i]) for spec in inputs})

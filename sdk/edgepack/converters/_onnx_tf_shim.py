@@ -36,10 +36,12 @@ def fitted() -> Any:
     _stand_in("tensorflow_addons", seq2seq=_stand_in("tensorflow_addons.seq2seq", hardmax=_hardmax))
     _stand_in("tensorflow_probability", distributions=_stand_in("tensorflow_probability.distributions"))
     import onnx_tf.backend
+    import tensorflow as tf
     from onnx_tf.handlers.backend.sum import Sum
     from onnx_tf.handlers.handler import Handler
 
     Handler.handle = classmethod(_handle)
+    tf.saturate_cast = _saturate_cast
     Sum.version_8 = Sum.version_13 = classmethod(_sum)
     return onnx_tf.backend
 
@@ -87,6 +89,15 @@ def _hardmax(logits: Any) -> Any:
 def _sum(_: Any, /, node: Any, **kwargs: Any) -> list[Any]:
     """Add with broadcasting, as the standard says from version 8 on; TensorFlow's add_n does not."""
     return [functools.reduce(operator.add, (kwargs["tensor_dict"][name] for name in node.inputs))]
+
+
+def _saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Any:
+    """Do what tf.saturate_cast does, with operators that TFLite has."""
+    import tensorflow as tf
+
+    to = tf.as_dtype(dtype)
+    low, high = (tf.cast(limit, value.dtype) for limit in (to.min, to.max))
+    return tf.cast(tf.minimum(tf.maximum(value, low), high), to, name=name)
 
 
 def _handle(cls: Any, /, node: Any, **kwargs: Any) -> Any:

@@ -81,6 +81,8 @@ def _attempts(source: Source, backend: Any) -> Iterator[Attempt]:
 
 
 def _driven(form: Form, source: Source, backend: Any, _: Path) -> bytes:
+    from onnx.helper import tensor_dtype_to_np_dtype
+
     model = the_model(form)
     for operator in sorted({node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}):
         if operator in lacking():
@@ -94,8 +96,11 @@ def _driven(form: Form, source: Source, backend: Any, _: Path) -> bytes:
         results = run(module, **{INPUT.format(i): value for i, value in enumerate(values)})
         return [results[name] for name in names]
 
+    # The form's dtypes, which may not be the source's.
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     inputs = tuple(
-        TensorSpec(name=INPUT.format(i), dtype=spec.dtype, shape=spec.shape) for i, spec in enumerate(source.inputs)
+        TensorSpec(name=name, dtype=str(tensor_dtype_to_np_dtype(types[name])), shape=spec.shape)
+        for name, spec in ((INPUT.format(i), spec) for i, spec in enumerate(source.inputs))
     )
     try:
         return tflite_of(Function(call=call, inputs=inputs, output_names=tuple(names), keep=module))
