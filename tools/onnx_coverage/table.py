@@ -1,0 +1,139 @@
+"""The coverage document, written from the rows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tools.onnx_coverage.results import CONSTANT, EQUAL, REFUSED, WRONG, Row
+
+__all__ = ["document", "write_document"]
+
+ROOT = Path(__file__).resolve().parents[2]
+_ROADS = ("onnx2tf", "onnx-tf")
+_EITHER = "either road"
+# What was used, and the lock file that pins it.
+_VERSIONS = (
+    ("onnx", "sdk/edgepack/toolchains/onnx.txt", "the tests"),
+    ("onnxruntime", "sdk/edgepack/toolchains/onnx.txt", "the reference of both roads"),
+    ("onnx2tf", "sdk/edgepack/toolchains/onnx.txt", "road `onnx2tf`"),
+    ("onnx-tf", "sdk/edgepack/toolchains/onnx-tf.txt", "road `onnx-tf`"),
+    ("tensorflow-cpu", "sdk/edgepack/toolchains/onnx-tf.txt", "road `onnx-tf`"),
+    ("ai-edge-litert", "locks/host.txt", "the engine that is judged"),
+)
+_HEAD = """# What the ONNX roads convert
+
+The package `onnx` ships the ONNX project's own backend tests: a model, its inputs and the outputs that are right.
+Each goes through each road's converter as a build's model does. This document is written by the tool; make it anew
+with `python -m tools.onnx_coverage`. Case by case: `tools/onnx_coverage/results.csv`.
+
+- **equal**: the TFLite file gives the test's own outputs, within the test's own tolerance, in the host's engine, and
+  its inputs and outputs have the names, dtypes and shapes of the model's.
+- **with constants**: refused as it is, and equal when every input but the first is a constant. Many tests give
+  weights, axes and shapes as inputs; exporters write them as constants.
+- **refused**: the converter says why, and hands nothing over.
+- **wrong**: it handed over something else. There must be none: the tool ends with an error and writes no document.
+
+Every test counts: also those with types edgepack does not know (strings, sequences, float8, int4 and others), those
+of training operators, and those onnxruntime cannot run.
+"""
+
+
+def _version(name: str, lock: str) -> str:
+    found = re.search(rf"^{re.escape(name)}==(\S+)", (ROOT / lock).read_text(), re.MULTILINE)
+    if found is None:
+        raise LookupError(f"{lock} does not pin {name}")
+    return found[1]
+
+
+def _lines(header: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> list[str]:
+    marks = ["---" if i < left else "---:" for i in range(len(header))]
+    return [f"| {' | '.join(map(str, cells))} |" for cells in (header, marks, *rows)] + [""]
+
+
+def _best(rows: Sequence[Row]) -> list[Row]:
+    """Return one row a case: that of the road that does best."""
+    order = (EQUAL, CONSTANT, REFUSED, WRONG)
+    found: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        key = (row.suite, row.case)
+        if key not in found or order.index(row.verdict) < order.index(found[key].verdict):
+            found[key] = row
+    return list(found.values())
+
+
+def _counts(rows: Sequence[Row]) -> tuple[int, int, int, int]:
+    told = Counter(row.verdict for row in rows)
+    return told[EQUAL], told[CONSTANT], told[REFUSED], told[WRONG]
+
+
+def _shares(rows: Sequence[Row]) -> list[str]:
+    table = []
+    for suite in sorted({row.suite for row in rows}):
+        for road in (*_ROADS, _EITHER):
+            of_suite = [r for r in rows if r.suite == suite]
+            chosen = _best(of_suite) if road == _EITHER else [r for r in of_suite if r.road == road]
+            equal, constant, refused, wrong = _counts(chosen)
+            share = f"{(equal + constant) / len(chosen):.0%}" if chosen else ""
+            table.append((f"`{suite}`", road, len(chosen), equal, constant, refused, wrong, share))
+    header = ("Tests", "Road", "Cases", "equal", "with constants", "refused", "wrong", "converted")
+    return _lines(header, table, left=2)
+
+
+def _kind(row: Row) -> str:
+    """Return the group of a refusal, without the operator's name."""
+    if row.reason.startswith("operator "):
+        return "an operator cannot be converted"
+    if row.reason.startswith("something else"):
+        return "something else"
+    return row.reason
+
+
+def _reasons(rows: Sequence[Row]) -> list[str]:
+    told = {road: Counter(_kind(r) for r in rows if r.road == road and r.verdict == REFUSED) for road in _ROADS}
+    kinds = sorted({kind for counter in told.values() for kind in counter}, key=lambda k: (-told[_ROADS[0]][k], k))
+    return _lines(("Refused because", *_ROADS), [(kind, *(told[road][kind] for road in _ROADS)) for kind in kinds])
+
+
+def _of_an_operator(rows: Sequence[Row]) -> tuple[str, str]:
+    """Return the cell that counts, and the one that says why most of the refused are."""
+    equal, constant, refused, wrong = _counts(rows)
+    counted = f"{equal} + {constant}" if constant else str(equal)
+    if not refused:
+        return counted, "" if not wrong else f"{wrong} wrong"
+    reason, _ = Counter(r.reason for r in rows if r.verdict == REFUSED).most_common(1)[0]
+    return counted, f"{refused}: {reason}"
+
+
+def _operators(rows: Sequence[Row]) -> list[str]:
+    table = []
+    nodes = [row for row in rows if row.suite == "node"]
+    for operator in sorted({row.operator for row in nodes}, key=str.lower):
+        mine = [row for row in nodes if row.operator == operator]
+        cells = [_of_an_operator([r for r in mine if r.road == road]) for road in _ROADS]
+        count = len({row.case for row in mine})
+        table.append((f"`{operator}`", *(text for pair in cells for text in pair), count))
+    header = ("Operator", "onnx2tf: equal", "refused", "onnx-tf: equal", "refused", "Cases")
+    return _lines(header, table, left=5)
+
+
+def document(rows: Sequence[Row]) -> str:
+    """Return the whole document."""
+    versions = [(f"{name} {_version(name, lock)}", what) for name, lock, what in _VERSIONS]
+    parts = [
+        *_HEAD.splitlines(), "",
+        "## Shares", "", *_shares(rows),
+        "## Why the others are refused", "", *_reasons(rows),
+        "## By operator", "",
+        "The tests of single operators (`node`), their expanded forms included. `3 + 2` is three equal and two more",
+        "with constants; beside it, how many are refused, and the commonest reason.", "", *_operators(rows),
+        "## Made with", "", *_lines(("Package", "For"), versions, left=2),
+    ]  # fmt: skip
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def write_document(rows: Sequence[Row], path: Path) -> None:
+    """Write it."""
+    path.write_text(document(rows))
