@@ -7,6 +7,7 @@ import os
 import secrets
 import select
 import stat
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = [
     "drop_standard_output",
     "file_error",
     "is_leftover",
+    "print_any_name",
     "read_capped",
     "read_if_there",
     "read_secret",
@@ -240,6 +242,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def print_any_name() -> None:
+    r"""Let standard output take file names that are no text, written as in ``\udcff``, as standard error does.
+
+    A result that stands must not end in an error because of the name of a file.
+    """
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None and sys.stdout.errors == "strict":
+        reconfigure(errors="backslashreplace")
 
 
 def drop_standard_output() -> None:

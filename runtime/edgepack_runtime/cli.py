@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from edgepack_runtime import __version__
-from edgepack_runtime._files import drop_standard_output
+from edgepack_runtime._files import drop_standard_output, print_any_name
 from edgepack_runtime.cli_state import add_state_commands
 from edgepack_runtime.cli_store import add_store_commands
 from edgepack_runtime.errors import EdgepackError, FileError, InputError
@@ -32,6 +32,7 @@ _DEFLATE = 1032
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 for good, 1 for refused, 2 for wrong usage."""
+    print_any_name()
     try:
         try:
             return _run_command(argv)

@@ -27,9 +27,10 @@ def main() -> None:
 
     from edgepack.cli.app import command
     from edgepack.cli.show import show_error
-    from edgepack_runtime._files import drop_standard_output
+    from edgepack_runtime._files import drop_standard_output, print_any_name
     from edgepack_runtime.errors import EdgepackError, FileError
 
+    print_any_name()
     try:
         try:
             command()()

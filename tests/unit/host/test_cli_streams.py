@@ -35,3 +35,10 @@ def test_a_file_name_gives_a_terminal_no_orders():
     assert done.stderr == (
         r"edgepack: error: cannot open \x1b[31mred\udcff\n[bold]: No such file or directory" + "\n"
     )
+
+
+def test_a_file_name_that_is_no_text_is_no_accident_where_output_is_strict(tmp_path):
+    command = f"{sys.executable} -m edgepack keys generate --role device --out $'{tmp_path}/k\\xff'"
+    done = shell(f"PYTHONIOENCODING=utf-8:strict {command}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"k\udcff.key.pem" in done.stdout

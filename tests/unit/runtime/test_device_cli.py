@@ -306,6 +306,19 @@ def test_a_full_disk_behind_standard_output_is_no_traceback(folder):
     )
 
 
+def test_a_file_name_that_is_no_text_is_no_accident_where_output_is_strict(folder):
+    # The name of a folder from the command line, in what is printed when all is well.
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PYTHONIOENCODING": "utf-8:strict"
+    }  # fmt: skip
+    (folder / "d\udcff").mkdir()
+    realbundle.write_device(folder / "d\udcff", state="state")
+    command = [sys.executable, "-m", "edgepack_runtime.cli", "state", "create", "--device", "d\udcff/device.json"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(r"d\udcff/state: generation 1")
+
+
 def test_a_pipe_without_a_writer_is_no_input(call, folder):
     os.mkfifo(folder / "pipe")
     assert refusal(call("run", "m.edgepack", "--input", "pipe", "--output", "out.npz")) == "pipe: not a file"
