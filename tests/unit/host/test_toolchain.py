@@ -113,3 +113,11 @@ def test_a_lock_that_pip_refuses_leaves_nothing_behind(cache):
         ensure(corrupt, offline=False, say=said.append)
     assert [p.name for p in (cache / "toolchains").iterdir() if not p.name.endswith(".lock")] == []
     assert said == [f"installing toolchain onnx (once; into {corrupt.folder})"]
+
+
+@pytest.mark.slow
+def test_a_lock_that_cannot_be_installed_gives_its_own_hint(cache):
+    corrupt = replace(locate("torch"), requirements="# hint: look elsewhere\nthis is !! no requirement\n")
+    with pytest.raises(ToolchainError) as caught:
+        ensure(corrupt, offline=False, say=print)
+    assert caught.value.hint == "look elsewhere"

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from edgepack._torchfile import LEGACY_MAGIC
-from edgepack.errors import SourceModelError
+from edgepack.errors import RecipeError, SourceModelError
+from edgepack.inputs import read_inputs
+from edgepack.recipe import Recipe
+from edgepack.reporter import Reporter
 from edgepack.source import detect
 
 # As torch.save writes them: protocol 2, tensors by torch's own functions, storages by a persistent id.
@@ -100,3 +103,14 @@ def test_a_pytorch_file_cut_inside_its_pickle_is_damaged(tmp_path: Path) -> None
 
 def test_a_zip_file_with_one_folder_is_not_yet_pytorchs(tmp_path: Path) -> None:
     assert "a zip archive" in str(refused(tmp_path / "net.pt", archive({"net/readme.txt": b"hello"})))
+
+
+def test_a_state_dict_without_a_module_is_refused_before_any_toolchain_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(KINDS["torch_state"])
+    recipe = Recipe(
+        model=path, calibration=tmp_path / "x.npz", profiles=("raspberry-pi-4",), output=tmp_path, name="net"
+    )
+    with pytest.raises(RecipeError, match="weights without a network") as caught:
+        read_inputs(recipe, Reporter())
+    assert "--module FILE.py:CLASS" in (caught.value.hint or "")
