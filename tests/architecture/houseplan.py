@@ -63,8 +63,10 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"profile_check"}
     | {"converters._torch"},
     frozenset({"converters._onnx_reference"}),
-    frozenset({"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
-    | {"converters._torch_sources", "passes._quantizer", "proof"}),
+    frozenset(
+        {"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
+        | {"converters._torch_sources", "passes._quantizer", "proof"}
+    ),
     frozenset({"parity", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.onnx_tf", "converters.saved_model", "converters.tflite"}

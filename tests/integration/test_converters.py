@@ -170,7 +170,9 @@ def test_an_open_dimension_can_be_fixed(onnx: Path) -> None:
 
 
 def test_an_operator_no_form_gets_rid_of_is_named_with_its_node_and_all_forms(onnx: Path) -> None:
-    with pytest.raises(ConversionError, match=r"convert operator 'Det' \(node '\w+'\).* \(cleaned by onnxslim.*as it is"):
+    with pytest.raises(
+        ConversionError, match=r"convert operator 'Det' \(node '\w+'\).* \(cleaned by onnxslim.*as it is"
+    ):
         convert(onnx / "roots.onnx", {"x": noise(3, 4, 4)})
 
 

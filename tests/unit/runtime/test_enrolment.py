@@ -81,7 +81,7 @@ def test_a_record_that_exists_leaves_no_key_without_a_record(tmp_path) -> None:
 def test_a_key_does_not_stay_without_its_record(tmp_path) -> None:
     # In the place of the record is a link into nowhere: nothing is there, and nothing can be written.
     (tmp_path / "door-7.enrol.json").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(FileError, match="door-7.enrol.json exists and is not overwritten"):
+    with pytest.raises(FileError, match=r"door-7.enrol.json exists and is not overwritten"):
         enroll_device("door-7", "raspberry-pi-4", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["door-7.enrol.json"]
 
