@@ -105,6 +105,9 @@ def _layout_for(spec: TensorSpec, found: str, wanted: Layout) -> str:
         return named
     if wanted.everywhere == "source" or len(spec.shape) not in (4, 5):
         return ""
+    # One value a channel, or one channel in one row: both layouts are the same numbers in the same order.
+    if sum(size > 1 for size in spec.shape) < 2:
+        return ""
     if not found:
         raise ConversionError(
             f"layout {wanted.everywhere}: it cannot be told whether {spec.name!r} {list(spec.shape)} is an image, "

@@ -179,6 +179,11 @@ def test_a_tensor_that_may_be_no_image_is_refused_until_it_is_named() -> None:
     assert lay(data, "nhwc", "mask=source").outputs[0].shape == (1, 2, 5, 4)
 
 
+def test_one_value_a_channel_has_no_layout_and_stays() -> None:
+    data = Chain([1, 2, 4, 5], [*FIRST, ("RESHAPE", (1, 40, 1, 1))]).file()
+    assert lay(data, "nhwc").outputs[0].shape == (1, 40, 1, 1)
+
+
 def test_a_model_without_images_is_refused() -> None:
     data = Chain([1, 40], [("RELU", ())]).file()
     with pytest.raises(ConversionError, match="no input or output is seen to be an image"):
