@@ -28,6 +28,10 @@ _HINT = (
     "this is the conversion, not quantization; if that much is known to be harmless, set max_difference in "
     "[converter] of edgepack.toml"
 )
+_HINT_FOR_NUMBERS = (
+    "whole numbers and truth values that are made of scores turn over where two scores are equal but for rounding; "
+    "let the model give the scores themselves"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +103,7 @@ def _judged(spec: TensorSpec, measured: Parity, comparison: Comparison, where: s
         raise ParityError(
             f"the converted model is not the source: output {spec.name!r} differs by {measured.max_error:.3g}, "
             f"{measured.relative_error:.2%} of its range, {_wanted(spec, comparison.tolerance)} is accepted",
-            hint=_HINT,
+            hint=_hint(spec),
         )
     agreement = "" if measured.agreement is None else f", same decision on {measured.agreement:.2%}"
     return Evidence(
@@ -112,6 +116,10 @@ def _judged(spec: TensorSpec, measured: Parity, comparison: Comparison, where: s
         environment=where,
         value=measured.relative_error,
     )
+
+
+def _hint(spec: TensorSpec) -> str:
+    return _HINT if np.dtype(spec.dtype).kind == "f" else _HINT_FOR_NUMBERS
 
 
 def _wanted(spec: TensorSpec, tolerance: float) -> str:
@@ -139,7 +147,7 @@ def _judged_edges(spec: TensorSpec, rows: tuple[Array, Array], comparison: Compa
             raise ParityError(
                 f"the converted model is not the source: on the edge case {case!r} output {spec.name!r} differs by "
                 f"{error:.3g}, {error / scale:.2%} of its range, {_wanted(spec, comparison.tolerance)} is accepted",
-                hint=_HINT,
+                hint=_hint(spec),
             )
     aside = "" if not unstable else f"; the source itself is unstable on {', '.join(unstable)}: not judged"
     return Evidence(

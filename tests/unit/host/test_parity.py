@@ -50,8 +50,9 @@ def test_a_difference_beyond_the_tolerance_is_refused() -> None:
 
 
 def test_whole_numbers_must_be_the_same() -> None:
-    with pytest.raises(ParityError, match="no difference is accepted"):
+    with pytest.raises(ParityError, match="no difference is accepted") as caught:
         judged(REAL * 1_000_000, REAL * 1_000_000 + 1, dtype="int64")
+    assert "give the scores themselves" in (caught.value.hint or "")
 
 
 def test_truth_values_must_be_the_same() -> None:
