@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from tools.conformance import VECTORS, Reader, load
@@ -16,6 +17,8 @@ from tools.vectors.vector import STEPS
 
 CASES = list(load())
 TRUST_CASES = list(load_trust())
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_generator_makes_the_committed_vectors() -> None:
@@ -95,7 +98,7 @@ def test_a_reader_in_a_process_of_its_own_is_asked_about_trust_too() -> None:
 @pytest.mark.parametrize("ending", ["print('skip', flush=True); sys.stdin.buffer.read()", "sys.exit(2)"])
 def test_a_reader_without_trust_updates_is_asked_about_none(ending: str, tmp_path, capsys) -> None:
     (tmp_path / "reader.py").write_text(
-        "import sys\nfrom tools import python_reader\n"
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom tools import python_reader\n"
         "def none(question):\n    " + ending.replace("; ", "\n    ") + "\n    sys.exit(0)\n"
         "python_reader.answer_trust = none\n"
         "python_reader.answer = lambda question: 'ok'\n"
