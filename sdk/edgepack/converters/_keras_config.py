@@ -85,8 +85,11 @@ def _refuse_odd_members(archive: zipfile.ZipFile) -> None:
         parts = info.filename.replace("\\", "/").split("/")
         if info.filename.startswith("/") or ".." in parts or names.count(info.filename) > 1:
             raise ConversionError(f"the Keras file holds a member {info.filename!r} that Keras never writes")
-        large = info.file_size > _UNPACKED_FREELY
-        if not is_bounded(archive, info) or (large and info.file_size > _RATIO * max(1, info.compress_size)):
+        if not is_bounded(archive, info):
+            raise SourceModelError(
+                f"member {info.filename!r} of the Keras file is packed in a way Keras never writes"
+            )
+        if info.file_size > max(_UNPACKED_FREELY, _RATIO * info.compress_size):
             raise ConversionError(
                 f"member {info.filename!r} of the Keras file unpacks from {info.compress_size} bytes "
                 f"to {info.file_size}"
