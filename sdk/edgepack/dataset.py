@@ -194,8 +194,8 @@ def _bind(array: Array, spec: TensorSpec, what: str) -> Array:
     if not fits and not without_batch:
         sample = list(spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape)
         raise DatasetError(
-            f"{what}: array {spec.name!r} has shape {list(array.shape)}, "
-            f"expected [number of samples, {', '.join(map(str, sample))}]"
+            f"{what}: array {spec.name!r} has samples of shape {list(array.shape[1:])}, "
+            f"expected [{', '.join(map(str, sample))}]"
         )
     return array.reshape(len(array), *spec.shape)
 

@@ -190,7 +190,7 @@ def test_a_file_that_is_no_model_is_one_line(shop, tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"Input3": np.zeros((4, 1, 27, 28), np.float32)}, "has shape [4, 1, 27, 28]"),
+        ({"Input3": np.zeros((4, 1, 27, 28), np.float32)}, "has samples of shape [1, 27, 28], expected [1, 28, 28]"),
         ({"Input3": np.zeros((4, 1, 28, 28), np.uint8)}, "has dtype uint8, the model takes float32"),
         ({"image": np.zeros((4, 1, 28, 28), np.float32)}, "has the arrays ['image']"),
     ],

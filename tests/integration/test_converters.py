@@ -177,7 +177,7 @@ def test_an_operator_no_form_gets_rid_of_is_named_with_its_node_and_all_forms(on
 
 
 def test_samples_of_another_shape_are_refused_before_the_conversion(onnx: Path) -> None:
-    with pytest.raises(DatasetError, match="'x' has shape"):
+    with pytest.raises(DatasetError, match="'x' has samples of shape"):
         convert(onnx / "classifier.onnx", {"x": noise(3, 16, 16, 3)})
 
 
