@@ -6,7 +6,7 @@ from typing import Any
 
 from edgepack.errors import ConversionError
 
-__all__ = ["advice", "cannot", "node_of"]
+__all__ = ["advice", "cannot"]
 
 _BEFORE = "compute it before the model, and give the model its result"
 _BEHIND = "let the model end before it, and compute it from the outputs"
@@ -37,18 +37,20 @@ def advice(operator: str) -> str:
     return _ADVICE.get(operator, _OTHERWISE)
 
 
-def node_of(model: Any, operator: str) -> str:
-    """Return what the first node of that operator is called, by any case; its first output where it has no name."""
-    for node in model.graph.node:
-        if node.op_type.upper() == operator.upper():
-            return str(node.name or (node.output[0] if node.output else ""))
-    return ""
+def cannot(tool: str, model: Any, told: str, why: str = "") -> ConversionError:
+    """Return the error that says that `tool` cannot convert an operator of `model`, where, and what to do.
 
-
-def cannot(tool: str, model: Any, operator: str, why: str = "") -> ConversionError:
-    """Return the error that says that `tool` cannot convert an operator of `model`, where, and what to do."""
-    known = next((n.op_type for n in model.graph.node if n.op_type.upper() == operator.upper()), operator)
-    place = node_of(model, known)
+    Args:
+        tool: the road.
+        model: what it was given.
+        told: the operator, in any case, or the name of the node, as the tool says it.
+        why: what it says of it.
+    """
+    named = [node for node in model.graph.node if node.name == told]
+    node = next(iter(named or [n for n in model.graph.node if n.op_type.upper() == told.upper()]), None)
+    operator = told if node is None else str(node.op_type)
+    # The first output is what a viewer shows of a node without a name.
+    place = "" if node is None else node.name or next(iter(node.output), "")
     shown = f" (node {place!r})" if place else ""
     reason = f": {why}" if why else ""
-    return ConversionError(f"{tool} cannot convert operator {known!r}{shown}{reason}", hint=advice(known))
+    return ConversionError(f"{tool} cannot convert operator {operator!r}{shown}{reason}", hint=advice(operator))

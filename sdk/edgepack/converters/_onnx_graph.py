@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,7 +152,9 @@ def forms(
     """
     start, tail = _prepared(model, inputs, outputs), ""
     if wanted := sorted({node.op_type for node in start.graph.node if node.op_type in lacking}):
-        start = _inlined(start, wanted)
+        # It gives up where it needs a type that shape inference does not find; the road then says what it lacks.
+        with suppress(RuntimeError):
+            start = _inlined(start, wanted)
         gone = set(wanted) - {node.op_type for node in start.graph.node}
         tail = f", {', '.join(sorted(gone))} inlined" if gone else ""
     starts = {tail: start}

@@ -14,7 +14,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-__all__ = ["fitted", "lacking"]
+__all__ = ["Refused", "fitted", "lacking"]
 
 # Operators whose attribute became an input, and which one.
 _ATTRIBUTE_INPUTS = {
@@ -23,6 +23,10 @@ _ATTRIBUTE_INPUTS = {
     **{f"Reduce{kind}": (1, "axes") for kind in ("Max", "Min", "Mean", "Prod", "L1", "L2", "LogSum", "LogSumExp")},
     "ReduceSumSquare": (1, "axes"),
 }
+
+
+class Refused(Exception):
+    """A handler of onnx-tf gives up; the text names operator and node."""
 
 
 def fitted() -> Any:
@@ -102,9 +106,18 @@ def _saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Any:
 
 def _handle(cls: Any, /, node: Any, **kwargs: Any) -> Any:
     """Do what ``Handler.handle`` does, with the newest version it has where it lacks the one asked for."""
+    try:
+        return _handled(cls, node, kwargs)
+    except Refused:
+        raise
+    except Exception as error:
+        raise Refused(f"onnx-tf cannot convert operator {node.op_type!r} (node {node.name!r}): {error}") from error
+
+
+def _handled(cls: Any, node: Any, kwargs: Any) -> Any:
     versions = [v for v in cls.get_versions() if v <= cls.SINCE_VERSION]
     if not versions:
-        raise NotImplementedError(f"operator {node.op_type!r} of version {cls.SINCE_VERSION} is not known to onnx-tf")
+        raise LookupError(f"it knows no version up to {cls.SINCE_VERSION}")
     newest = max(versions)
     place, attribute = _ATTRIBUTE_INPUTS.get(node.op_type, (0, ""))
     if attribute and newest < cls.SINCE_VERSION and len(node.inputs) > place:
@@ -122,7 +135,5 @@ def _as_attribute(node: Any, place: int, attribute: str, tensors: Any) -> None:
     if name:
         value = tf.get_static_value(tensors[name])
         if value is None:
-            raise NotImplementedError(
-                f"{attribute} of {node.op_type!r} are computed, and must be constant for onnx-tf"
-            )
+            raise ValueError(f"its {attribute} must be constant")
         node.attrs[attribute] = [int(axis) for axis in value]

@@ -28,8 +28,8 @@ __all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert", "first_differen
 FORMATS = ("onnx",)
 ROAD = "onnx2tf"
 TOOLCHAIN = "onnx"
-# How onnx2tf names the node it gives up at.
-_NOT_IMPLEMENTED = re.compile(r"(?s)\bop=(?:sng_)?(?P<operator>[A-Za-z0-9]+)(?:_\d+)?\b(?:.*?\bmessage=(?P<why>.*))?")
+# How onnx2tf names the node it gives up at: by its operator, its name or both.
+_NOT_IMPLEMENTED = re.compile(r"(?s)\bop=(?:sng_)?(?P<told>\S+)(?: node=(?P<node>\S+))?(?:.*?\bmessage=(?P<why>.*))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +101,11 @@ def _driven(form: Form, inputs: int, unroll: bool, folder: Path) -> bytes:
             non_verbose=True,
         )
     except NotImplementedError as error:
+        known = {name for node in model.graph.node for name in (node.name, node.op_type)}
         if found := _NOT_IMPLEMENTED.search(str(error)):
-            raise cannot(ROAD, model, found["operator"], found["why"] or str(error)) from error
+            for told in (found["node"], found["told"]):
+                if told in known:
+                    raise cannot(ROAD, model, told, found["why"] or str(error)) from error
         raise
     data = (folder / "out" / "model_float32.tflite").read_bytes()
     for name in custom_operators(data):

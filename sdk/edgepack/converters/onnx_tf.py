@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edgepack.converters._onnx_advice import cannot
+from edgepack.converters._onnx_advice import advice, cannot
 from edgepack.converters._onnx_bisect import first_wrong_node
 from edgepack.converters._onnx_graph import INPUT, OUTPUT, Form, forms, the_model
 from edgepack.converters._onnx_reference import Attempt, Source, Tool, opened, travelled
@@ -30,6 +30,7 @@ __all__ = ["FORMATS", "ROAD", "TOOLCHAIN", "Options", "convert", "first_differen
 FORMATS = ("onnx",)
 ROAD = "onnx-tf"
 TOOLCHAIN = "onnx-tf"
+_REFUSED = re.compile(r"onnx-tf cannot convert operator '(?P<operator>\w+)'.*")
 _AROUND_A_NAME = re.compile(r"(?:PartitionedCall/|onnx_tf_prefix_)+")
 
 
@@ -105,5 +106,7 @@ def _driven(form: Form, source: Source, backend: Any, _: Path) -> bytes:
     try:
         return tflite_of(Function(call=call, inputs=inputs, output_names=tuple(names), keep=module))
     except ConversionError as error:
+        if found := _REFUSED.search(error.message):
+            raise ConversionError(found[0], hint=advice(found["operator"])) from error
         # TensorFlow names its own node after the ONNX node, with more around it.
         raise ConversionError(_AROUND_A_NAME.sub("", error.message), hint=error.hint) from error
