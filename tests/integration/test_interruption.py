@@ -19,6 +19,12 @@ def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
 
 
+def _as_in_a_terminal() -> None:
+    # In the background, and under nohup, they are ignored, and so they would be in every child.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_build_takes_its_child_with_it(shop, tmp_path, number):
     process = subprocess.Popen(
@@ -28,7 +34,7 @@ def test_a_stopped_build_takes_its_child_with_it(shop, tmp_path, number):
         env=os.environ | {"TMPDIR": str(tmp_path), "EDGEPACK_HOME": str(shop.folder / "identity")},
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - one thread
+        preexec_fn=_as_in_a_terminal,  # noqa: PLW1509 - one thread
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (found := children(process.pid)):

@@ -274,7 +274,10 @@ def main() -> None:
             answer({"device": repr(devices[-1])})
         elif word.startswith("die "):
             resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            os.kill(os.getpid(), getattr(signal, word.split()[1]))
+            number = getattr(signal, word.split()[1])
+            # Whoever started the tests in the background had SIGQUIT ignored for all of them.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         elif word.startswith("hold "):
             kept.append(RuntimeError(Path(word.split()[1]).read_bytes()))
             answer({"held": True})
