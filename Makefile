@@ -33,8 +33,8 @@ $(VENV)/.dev: $(VENV)/.edgepack locks/dev.txt
 demo: $(VENV)/.edgepack ## build a real model for two boards and run it from the encrypted bundles
 	$(BIN)/python tools/demo.py $(DEMO)
 
-test: lint ## ruff, mypy --strict and all tests
-	$(BIN)/python -m pytest
+test: lint ## ruff, mypy --strict and all tests but those that take minutes
+	$(BIN)/python -m pytest -m 'not long'
 
 test-unit: setup ## only the tests that need no toolchain: seconds
 	$(BIN)/python -m pytest -m 'not slow'
@@ -60,7 +60,8 @@ mutants: setup ## both readers on 100,000 mutants, the C reader under ASan on 20
 	$(BIN)/python -m tools.differential 20000 --seed 1 --reader .build/reader-c/reader-asan
 	$(BIN)/python -m tools.mutate_verifier
 
-test-long: setup ## fuzz every parser of outside bytes, guided by coverage, 60 s each
+test-long: setup ## the tests that take minutes; then fuzz every parser of outside bytes, by coverage, 60 s each
+	$(BIN)/python -m pytest -m long
 	$(PIP) atheris==3.0.0
 	$(BIN)/python -m tools.fuzz.run --drill
 	$(BIN)/python -m tools.fuzz.run --seconds 60

@@ -14,7 +14,7 @@ import edgepack_runtime
 from doctext import rows, section, text_of
 from edgepack.toolchain import ensure, locate
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 HERE = Path(__file__).resolve().parent
 COVERAGE = text_of(HERE.parents[1] / "docs" / "sklearn-coverage.md")
