@@ -137,6 +137,14 @@ def test_an_operator_that_cannot_be_converted_is_named_with_its_node(
     assert f"{road} cannot convert operator 'DFT' (node 'my_spectrum')" in said
 
 
+def test_an_operator_that_onnxruntime_computes_otherwise_than_the_standards_tests_is_refused(
+    models: Path, onnx2tf: Pair
+) -> None:
+    verdict, said = verdict_of(onnx2tf, models / "disputed")
+    assert verdict == REFUSED
+    assert "onnxruntime computes operator 'MaxUnpool' (node 'unpool') with an output_shape otherwise" in said
+
+
 def test_a_result_that_ends_its_engine_is_refused(models: Path, onnx2tf: Pair) -> None:
     verdict, said = verdict_of(onnx2tf, models / "crash")
     assert verdict == REFUSED

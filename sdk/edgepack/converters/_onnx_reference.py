@@ -19,6 +19,7 @@ from edgepack.converters._interface import (
     with_signature,
 )
 from edgepack.converters._onnx_batch import notes_on_the_batch
+from edgepack.converters._onnx_disputed import refuse_disputed
 from edgepack.converters._onnx_engine import engine_rows
 from edgepack.converters._onnx_graph import INPUT, OUTPUT, input_specs
 from edgepack.converters._onnx_raise import confirm, raised_for_onnxruntime, raised_note
@@ -69,7 +70,7 @@ def opened(request: ConversionRequest, shapes: tuple[str, ...], limit: float) ->
     """Return the model, and what onnxruntime computes from the samples.
 
     Raises:
-        ConversionError: it cannot be read, a dimension is not fixed, or onnxruntime cannot run it.
+        ConversionError: it cannot be read, a dimension is not fixed, or onnxruntime cannot run it or judge it.
         DatasetError: the samples do not fit its inputs.
         RecipeError: a shape is written in another way.
     """
@@ -79,6 +80,7 @@ def opened(request: ConversionRequest, shapes: tuple[str, ...], limit: float) ->
         model = onnx.load(str(request.source))
     except Exception as error:
         raise ConversionError(f"onnx cannot read the model: {first_line(error)}") from error
+    refuse_disputed(model)
     inputs = input_specs(model, named_shapes(shapes))
     check_dtypes(shapes, inputs)
     feeds = bind_feeds(request.feeds, inputs, "calibration data")

@@ -132,3 +132,10 @@ write(
     {"x": np.arange(6, dtype=np.int8)[None]},
     [("y", TensorProto.INT8, [1, 6])],
 )
+write(
+    "disputed",
+    [node("MaxUnpool", ["x", "places", "shape"], ["y"], name="unpool", kernel_shape=[2, 2], strides=[2, 2])],
+    {"x": noise(1, 1, 2, 2), "places": np.array([[[[6, 8], [16, 18]]]])},
+    [("y", FLOAT, [1, 1, 5, 5])],
+    {"shape": np.array([1, 1, 5, 5])},
+)
