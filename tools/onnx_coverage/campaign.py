@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import sys
 import threading
@@ -56,7 +57,8 @@ def run_campaign(folders: Sequence[Path], road: str, python: Path, jobs: int) ->
     failed: list[BaseException] = []
 
     def empty_the_queue(number: int) -> None:
-        log = folders[0].parent.parent / f"log-{road}-{number}"
+        # Two campaigns may share a folder.
+        log = folders[0].parent.parent / f"log-{road}-{os.getpid()}-{number}"
         try:
             with open_pair(road, python, log) as pair:
                 while True:
@@ -88,7 +90,7 @@ def _outcome(pair: Pair, folder: Path) -> Outcome:
         again, also = verdict_of(pair, folder / CONSTANTS)
         if again != REFUSED:
             verdict, said = (CONSTANT, said) if again == EQUAL else (again, also)
-    reason = grouped(said) if verdict in (REFUSED, CONSTANT) else said if verdict == WRONG else ""
+    reason = "" if verdict == EQUAL else grouped(said) if verdict in (REFUSED, CONSTANT) else said
     row = Row(
         suite=case.suite, case=case.name, operator=case.operator, road=pair.road, verdict=verdict, reason=reason
     )
@@ -106,5 +108,5 @@ def verdict_of(pair: Pair, folder: Path) -> tuple[str, str]:
     ended = pair.judge.run(folder, _JUDGE_SECONDS)
     if ended != "ok":
         return WRONG, f"the engine {ended}"
-    found = json.loads((folder / f"{pair.road}.found.json").read_text())
-    return (WRONG, found) if found else (EQUAL, said["notes"][0])
+    verdict, found = json.loads((folder / f"{pair.road}.found.json").read_text())
+    return verdict, found or said["notes"][0]

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CONSTANT", "EQUAL", "REFUSED", "WRONG", "Row", "grouped", "read_rows", "write_rows"]
+__all__ = ["CONSTANT", "DISPUTED", "EQUAL", "NEAR", "REFUSED", "WRONG", "Row", "grouped", "read_rows", "write_rows"]
 
 EQUAL, CONSTANT, REFUSED, WRONG = "equal", "equal with constants", "refused", "wrong"
+NEAR, DISPUTED = "near", "disputed"
 _COLUMNS = ("suite", "case", "operator", "road", "verdict", "reason")
 _SHORT = 90
 # What is said, by how much it says when several attempts said different things; {} is what the pattern found.
@@ -19,6 +20,7 @@ _GROUPS = (
     (r"is of type (\w+); known are", "type {}"),
     (r"is a \w+, no tensor|is no tensor of a known type|No corresponding Numpy type", "type unknown to edgepack"),
     (r"the model has no input", "no input"),
+    (r"otherwise than ONNX's own tests", "onnxruntime is no judge of it"),
     (r"onnxruntime cannot run the model", "onnxruntime cannot run it"),
     (r"changes its shape from sample to sample|a device needs every dimension fixed", "open shape"),
     (r"^calibration data", "the test's data do not fit its model"),

@@ -1,6 +1,7 @@
 """What a fork in a toolchain's Python does with one case: convert it by one road.
 
-A folder of `tools.onnx_coverage.cases` gets ``ROAD.json``, what the converter said, and ``ROAD.tflite``.
+A folder of `tools.onnx_coverage.cases` gets ``ROAD.json``, what the converter said, ``ROAD.tflite``, and
+``ROAD.reference.npz``, what the model's own framework computes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from edgepack.model import ConversionRequest
 from edgepack_runtime.errors import EdgepackError
-from tools.onnx_coverage.cases import read_arrays
+from tools.onnx_coverage.cases import read_arrays, write_arrays
 
 __all__ = ["MODULES", "warm", "work"]
 
@@ -73,5 +74,7 @@ def work(road: str, folder: Path) -> None:
             said = {"error": "WorkerError", "message": f"{type(error).__name__}: {error}", "hint": ""}
         else:
             (folder / f"{road}.tflite").write_bytes(conversion.tflite)
+            reference = {name: [value[i] for i in range(len(value))] for name, value in conversion.reference.items()}
+            write_arrays(folder / f"{road}.reference.npz", reference)
             said = {"error": "", "tool": conversion.tool, "notes": list(conversion.notes)}
     (folder / f"{road}.json").write_text(json.dumps(said))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tools.onnx_coverage.results import CONSTANT, EQUAL, REFUSED, WRONG, Row
+from tools.onnx_coverage.results import CONSTANT, DISPUTED, EQUAL, NEAR, REFUSED, WRONG, Row
 
 __all__ = ["document", "write_document"]
 
@@ -33,6 +33,10 @@ with `python -m tools.onnx_coverage`. Case by case: `tools/onnx_coverage/results
   its inputs and outputs have the names, dtypes and shapes of the model's.
 - **with constants**: refused as it is, and equal when every input but the first is a constant. Many tests give
   weights, axes and shapes as inputs; exporters write them as constants.
+- **near**: it gives them within what a build accepts, 0.0001 of the output's range, but single small values are
+  beyond the test's tolerance.
+- **disputed**: it gives what onnxruntime gives, and that is not what the test says. A build compares with
+  onnxruntime.
 - **refused**: the converter says why, and hands nothing over.
 - **wrong**: it handed over something else. There must be none: the tool ends with an error and writes no document.
 
@@ -55,7 +59,7 @@ def _lines(header: Sequence[str], rows: Iterable[Sequence[object]], left: int = 
 
 def _best(rows: Sequence[Row]) -> list[Row]:
     """Return one row a case: that of the road that does best."""
-    order = (EQUAL, CONSTANT, REFUSED, WRONG)
+    order = (EQUAL, CONSTANT, NEAR, DISPUTED, REFUSED, WRONG)
     found: dict[tuple[str, str], Row] = {}
     for row in rows:
         key = (row.suite, row.case)
@@ -64,9 +68,9 @@ def _best(rows: Sequence[Row]) -> list[Row]:
     return list(found.values())
 
 
-def _counts(rows: Sequence[Row]) -> tuple[int, int, int, int]:
+def _counts(rows: Sequence[Row]) -> list[int]:
     told = Counter(row.verdict for row in rows)
-    return told[EQUAL], told[CONSTANT], told[REFUSED], told[WRONG]
+    return [told[verdict] for verdict in (EQUAL, CONSTANT, NEAR, DISPUTED, REFUSED, WRONG)]
 
 
 def _shares(rows: Sequence[Row]) -> list[str]:
@@ -75,10 +79,10 @@ def _shares(rows: Sequence[Row]) -> list[str]:
         for road in (*_ROADS, _EITHER):
             of_suite = [r for r in rows if r.suite == suite]
             chosen = _best(of_suite) if road == _EITHER else [r for r in of_suite if r.road == road]
-            equal, constant, refused, wrong = _counts(chosen)
+            equal, constant, *others = _counts(chosen)
             share = f"{(equal + constant) / len(chosen):.0%}" if chosen else ""
-            table.append((f"`{suite}`", road, len(chosen), equal, constant, refused, wrong, share))
-    header = ("Tests", "Road", "Cases", "equal", "with constants", "refused", "wrong", "converted")
+            table.append((f"`{suite}`", road, len(chosen), equal, constant, *others, share))
+    header = ("Tests", "Road", "Cases", "equal", "with constants", "near", "disputed", "refused", "wrong", "share")
     return _lines(header, table, left=2)
 
 
@@ -97,12 +101,18 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
     return _lines(("Refused because", *_ROADS), [(kind, *(told[road][kind] for road in _ROADS)) for kind in kinds])
 
 
+def _named(rows: Sequence[Row], verdict: str) -> list[str]:
+    """Return a list of the rows of one verdict."""
+    chosen = sorted((row for row in rows if row.verdict == verdict), key=lambda r: (r.suite, r.case, r.road))
+    return [f"- `{row.suite}` `{row.case}`, `{row.road}`: {row.reason}" for row in chosen] + [""]
+
+
 def _of_an_operator(rows: Sequence[Row]) -> tuple[str, str]:
     """Return the cell that counts, and the one that says why most of the refused are."""
-    equal, constant, refused, wrong = _counts(rows)
+    equal, constant, _, _, refused, _ = _counts(rows)
     counted = f"{equal} + {constant}" if constant else str(equal)
     if not refused:
-        return counted, "" if not wrong else f"{wrong} wrong"
+        return counted, ""
     reason, _ = Counter(r.reason for r in rows if r.verdict == REFUSED).most_common(1)[0]
     return counted, f"{refused}: {reason}"
 
@@ -126,6 +136,8 @@ def document(rows: Sequence[Row]) -> str:
         *_HEAD.splitlines(), "",
         "## Shares", "", *_shares(rows),
         "## Why the others are refused", "", *_reasons(rows),
+        "## Near", "", *_named(rows, NEAR),
+        "## Disputed", "", *_named(rows, DISPUTED),
         "## By operator", "",
         "The tests of single operators (`node`), their expanded forms included. `3 + 2` is three equal and two more",
         "with constants; beside it, how many are refused, and the commonest reason.", "", *_operators(rows),
