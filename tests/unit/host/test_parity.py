@@ -71,9 +71,19 @@ def test_an_edge_case_that_differs_is_refused_by_name() -> None:
 
 
 def test_an_edge_case_on_which_the_source_is_unstable_is_not_judged_and_named() -> None:
-    edges = judged(REAL, REAL, (np.array([5.0, 5.0]), np.array([5.0, 3.0]), np.array([5.0, 4.0])))[1]
+    edges = judged(REAL, REAL, (np.array([5.0, 5.0]), np.array([5.0, 4.9]), np.array([5.0, 4.0])))[1]
     assert edges.found.startswith("largest difference 0, 0 of the range, on 0 made-up samples")
     assert edges.found.endswith("unstable on maximum: not judged")
+
+
+def test_an_edge_case_on_which_the_source_hardly_moves_is_judged() -> None:
+    with pytest.raises(ParityError, match="edge case"):
+        judged(REAL, REAL, (np.array([5.0, 5.0]), np.array([5.0, 5.0 + 1e-4]), np.array([5.0, 4.0])))
+
+
+def test_no_number_where_an_unstable_source_has_one_is_refused() -> None:
+    with pytest.raises(ParityError, match="edge case"):
+        judged(REAL, REAL, (np.array([5.0, 5.0]), np.array([5.0, 4.0]), np.array([5.0, np.nan])))
 
 
 def test_an_edge_case_is_measured_by_its_own_range_too() -> None:
