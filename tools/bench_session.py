@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepack.keys import make_identity
+from edgepack.localprofile import local_profile
 from edgepack.pack import GOLDEN_ENTRY, MODEL_ENTRY, Contents, Release, pack
 from edgepack.signers import SignerRequest, open_signer
 from edgepack_runtime.device import Device, load_trust
@@ -25,7 +26,6 @@ from edgepack_runtime.engines import load
 from edgepack_runtime.golden import GoldenSample, pack_golden
 from edgepack_runtime.keyfiles import load_device_key, load_recipient
 from edgepack_runtime.manifest import Golden, Manifest, ModelDescription, Provenance
-from edgepack_runtime.probe import local_profile
 from edgepack_runtime.session import open_bundle
 
 ROOT = Path(__file__).resolve().parent.parent

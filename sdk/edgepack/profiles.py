@@ -12,10 +12,10 @@ from pathlib import Path
 
 from edgepack._toml import MAX_TOML_BYTES, parse_toml
 from edgepack.errors import ProfileError
+from edgepack.localprofile import LOCAL, local_profile
 from edgepack.profile_text import profile_toml
 from edgepack_runtime._fields import Fields
 from edgepack_runtime._files import write_whole
-from edgepack_runtime.probe import LOCAL, local_profile
 from edgepack_runtime.profile import DeviceProfile
 
 __all__ = ["list_profiles", "load_profile", "write_profile"]

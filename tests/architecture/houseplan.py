@@ -40,7 +40,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
 HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "_confine", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
-    | {"profile_text"}
+    | {"localprofile", "profile_text"}
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})

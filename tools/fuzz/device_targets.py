@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgepack.localprofile import profile_of
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.cli import _load_feeds
 from edgepack_runtime.compression import ZSTD, decompress, supported
@@ -37,7 +38,7 @@ from edgepack_runtime.errors import (
 from edgepack_runtime.golden import pack_golden, unpack_golden
 from edgepack_runtime.keyfiles import load_device_key, load_signing_key, load_verifying_key
 from edgepack_runtime.manifest import Manifest
-from edgepack_runtime.probe import Machine, profile_of
+from edgepack_runtime.probe import Machine
 from edgepack_runtime.sidecar import read_sidecar
 from edgepack_runtime.state import KEY_SIZE, DeviceState, _tag
 from edgepack_runtime.store import Store

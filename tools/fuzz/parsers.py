@@ -49,7 +49,7 @@ PARSERS: dict[str, tuple[str, ...]] = {
     "edgepack_runtime.keyfiles:load_device_key": ("key_file", "device"),
     "edgepack_runtime.keyfiles:load_signing_key": ("key_file",),
     "edgepack_runtime.keyfiles:load_verifying_key": ("key_file",),
-    "edgepack_runtime.probe:profile_of": ("probe",),
+    "edgepack.localprofile:profile_of": ("probe",),
     "edgepack_runtime.cli:_load_feeds": ("feeds",),
     "edgepack_runtime._fields:parse_json": ("manifest", "trust", "device", "store", "keras_config", "wire_message"),
     # On a host.
