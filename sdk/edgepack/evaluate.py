@@ -17,6 +17,7 @@ __all__ = [
     "Parity",
     "compare",
     "deciding_output",
+    "largest_difference",
     "measure_drop",
     "parity",
     "predictions",
@@ -69,6 +70,17 @@ class Drop:
     drop: Interval
 
 
+def largest_difference(reference: Array, found: Array) -> float:
+    """Return the largest absolute difference of two arrays without NaN or infinity; 0 where there is nothing in them.
+
+    As float64, whole numbers beyond 2**53 that differ would be the same: they are subtracted as what they are.
+    """
+    if reference.dtype.kind in "iu" and found.dtype.kind in "iu":
+        high, low = np.maximum(reference, found), np.minimum(reference, found)
+        return float((high.astype(np.uint64) - low.astype(np.uint64)).max(initial=0))
+    return float(np.abs(reference.astype(np.float64) - found.astype(np.float64)).max(initial=0.0))
+
+
 def parity(name: str, reference: Array, candidate: Array) -> Parity:
     """Return how far `candidate` [n, ...] is from `reference` of the same shape.
 
@@ -82,9 +94,9 @@ def parity(name: str, reference: Array, candidate: Array) -> Parity:
     a, b = reference.astype(np.float64), candidate.astype(np.float64)
     # Where either side holds NaN or infinity nothing can be said in numbers, and the worst is assumed.
     finite = bool(np.isfinite(a).all() and np.isfinite(b).all())
-    error = float(np.abs(a - b).max()) if finite else float("inf")
-    spread = (float(a.max() - a.min()) or float(np.abs(a).max())) if finite else 0.0
-    decides = reference.ndim >= 2 and reference.shape[-1] > 1
+    error = largest_difference(reference, candidate) if finite else float("inf")
+    spread = (float(a.max() - a.min()) or float(np.abs(a).max())) if finite and a.size else 0.0
+    decides = reference.ndim >= 2 and reference.shape[-1] > 1 and a.size > 0
     agreement = float((a.argmax(-1) == b.argmax(-1)).mean()) if decides and finite else None
     return Parity(
         output=name,
@@ -104,6 +116,8 @@ def _correlation(a: Array, b: Array, finite: bool) -> float:
     """
     if not finite:
         return 0.0
+    if not a.size:
+        return 1.0
     x, y = a.ravel() - a.mean(), b.ravel() - b.mean()
     total = float(np.dot(x, x) + np.dot(y, y) + x.size * (a.mean() - b.mean()) ** 2)
     if total == 0.0 or (not x.any() and np.allclose(a, b)):

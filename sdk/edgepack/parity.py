@@ -9,7 +9,7 @@ import numpy as np
 
 from edgepack.converters._parity import allowed_error
 from edgepack.errors import ParityError, RecipeError
-from edgepack.evaluate import Parity, parity
+from edgepack.evaluate import Parity, largest_difference, parity
 from edgepack.lab import LabRequest, run_in_lab
 from edgepack.model import TFLiteModel
 from edgepack.worker import Workplace
@@ -133,7 +133,7 @@ def _judged_edges(spec: TensorSpec, rows: tuple[Array, Array], comparison: Compa
     Where the source itself moves by more than is allowed when its input is merely rounded otherwise, a difference
     says nothing.
     """
-    reference, found = (array.astype(np.float64) for array in rows)
+    reference, found = rows
     real, count = comparison.real, len(comparison.cases)
     unstable, worst, largest = [], 0.0, 0.0
     for i, case in enumerate(comparison.cases):
@@ -167,13 +167,14 @@ def _judged_edges(spec: TensorSpec, rows: tuple[Array, Array], comparison: Compa
 def _largest(reference: Array, found: Array) -> float:
     """Return the largest absolute difference; infinity where one of them has NaN or infinity and not the other."""
     finite = np.isfinite(reference)
-    if not np.array_equal(reference[~finite], found[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
+    same = np.array_equal(reference[~finite], found[~finite], equal_nan=reference.dtype.kind == "f")
+    if not same or not np.isfinite(found[finite]).all():
         return float("inf")
-    return float(np.abs(reference[finite] - found[finite]).max(initial=0.0))
+    return largest_difference(reference[finite], found[finite])
 
 
 def _range(values: Array) -> float:
-    finite = values[np.isfinite(values)]
+    finite = values[np.isfinite(values)].astype(np.float64)
     if not finite.size:
         return 1.0
     return float(np.ptp(finite)) or float(np.abs(finite).max()) or 1.0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgepack.errors import ConversionError
+from edgepack.evaluate import largest_difference
 from edgepack_runtime.tensors import Array, TensorSpec
 
 __all__ = [
@@ -40,7 +41,7 @@ def difference(reference: Array, found: Array) -> float:
     if not np.isfinite(second[finite]).all():
         return float("inf")
     scale = float(np.ptp(first[finite])) or float(np.abs(first[finite]).max()) or 1.0
-    return float(np.abs(first[finite] - second[finite]).max()) / scale
+    return largest_difference(reference[finite], found[finite]) / scale
 
 
 def allowed_error(spec: TensorSpec, scale: float, limit: float) -> float:

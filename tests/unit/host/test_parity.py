@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edgepack.converters._parity import difference
 from edgepack.edgecases import edge_cases, no_edge_cases
 from edgepack.errors import DatasetError, ParityError, RecipeError
+from edgepack.evaluate import largest_difference
 from edgepack.model import TFLiteModel
 from edgepack.parity import Comparison, judge, parity_tolerance
 from edgepack_runtime.manifest import Evidence
@@ -53,6 +55,34 @@ def test_whole_numbers_must_be_the_same() -> None:
     with pytest.raises(ParityError, match="no difference is accepted") as caught:
         judged(REAL * 1_000_000, REAL * 1_000_000 + 1, dtype="int64")
     assert "give the scores themselves" in (caught.value.hint or "")
+
+
+# Neighbours that are one number in float64.
+LARGE = np.array([[2**60], [2**60 + 2]])
+
+
+def test_large_whole_numbers_must_be_the_same() -> None:
+    with pytest.raises(ParityError, match="differs by 1, "):
+        judged(LARGE, LARGE + 1, dtype="int64")
+
+
+def test_large_whole_numbers_of_an_edge_case_must_be_the_same() -> None:
+    with pytest.raises(ParityError, match="edge case 'maximum' output 'y' differs by 1, "):
+        judged(LARGE, LARGE, (LARGE[0], LARGE[0], LARGE[0] + 1), dtype="int64")
+
+
+def test_the_smallest_and_the_largest_whole_number_are_as_far_apart_as_they_are() -> None:
+    ends = np.array([-(2**63), 2**63 - 1])
+    assert largest_difference(ends, ends[::-1]) == 2.0**64
+
+
+def test_a_road_is_told_of_large_whole_numbers_too() -> None:
+    assert difference(LARGE, LARGE + 1) > 0
+
+
+def test_an_output_without_elements_is_what_its_source_gives() -> None:
+    (evidence,) = judged(np.zeros((2, 0)), np.zeros((2, 0)))
+    assert evidence.value == 0.0
 
 
 def test_truth_values_must_be_the_same() -> None:
