@@ -8,11 +8,13 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from edgepack._zips import is_bounded
+from edgepack.errors import ConversionError
 
-__all__ = ["is_sklearn_pickle", "is_skops"]
+__all__ = ["is_sklearn_pickle", "is_skops", "refuse_pickle"]
 
 # What LZMA may take to unpack: twenty bytes can ask for gigabytes. joblib's levels up to 8 need 33 MiB.
 _MAX_DICTIONARY = 48 << 20
@@ -60,3 +62,20 @@ def is_skops(archive: zipfile.ZipFile, names: set[str]) -> bool:
     if info.file_size > _MAX_SCHEMA or not is_bounded(archive, info):
         return False
     return bool(_MODULE.search(archive.read(info)))
+
+
+def refuse_pickle(path: Path) -> None:
+    """Refuse a scikit-learn file that is no skops file: nobody said that its author is trusted.
+
+    Raises:
+        ConversionError: it is a pickle.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        is_zip = file.read(2) == b"PK"
+    if not is_zip:
+        raise ConversionError(
+            f"{path.name} is a pickle (joblib): loading it executes whatever its author put in it",
+            hint="if you know where it comes from: --trust-source loads it, in the child process and without a "
+            "network; or save the model again with skops.io.dump(model, 'model.skops'), which needs no trust",
+        )

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgepack._sklearnfile import refuse_pickle
 from edgepack.dataset import Dataset, load_dataset
 from edgepack.errors import DatasetError, RecipeError
 from edgepack.keys import development_identity
@@ -59,6 +60,9 @@ def read_inputs(recipe: Recipe, reporter: Reporter, passphrase: PassphraseSource
             hint="name your own code that builds it, --module FILE.py:CLASS, or save the network with its weights: "
             "torch.export.save(torch.export.export(model.eval(), (sample,)), 'net.pt2')",
         )
+    if source.format == "sklearn" and not recipe.trust_source:
+        # The converter says so too, but only after its toolchain was installed.
+        refuse_pickle(recipe.model)
     calibration = load_dataset(recipe.calibration, "calibration")
     evaluation = None if recipe.evaluation is None else load_dataset(recipe.evaluation, "evaluation")
     if evaluation is not None and evaluation.labels is None:

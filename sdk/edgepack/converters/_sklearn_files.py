@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgepack._sklearnfile import refuse_pickle
 from edgepack.errors import ConversionError
 
 __all__ = ["Loaded", "first_line", "load"]
@@ -35,12 +36,8 @@ def load(path: Path, *, trusted: bool, entry: str) -> Loaded:
     """
     with path.open("rb") as file:
         is_skops = file.read(2) == b"PK"
-    if not is_skops and not trusted:
-        raise ConversionError(
-            f"{path.name} is a pickle (joblib): loading it executes whatever its author put in it",
-            hint="if you know where it comes from: --trust-source loads it, in the child process and without a "
-            "network; or save the model again with skops.io.dump(model, 'model.skops'), which needs no trust",
-        )
+    if not trusted:
+        refuse_pickle(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         content, allowed = _from_skops(path, trusted=trusted) if is_skops else _from_pickle(path)

@@ -19,7 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepack._sklearnfile import is_sklearn_pickle
-from edgepack.errors import SourceModelError
+from edgepack.errors import ConversionError, DatasetError, SourceModelError
+from edgepack.inputs import read_inputs
+from edgepack.recipe import Recipe
+from edgepack.reporter import Reporter
 from edgepack.source import detect
 
 
@@ -233,6 +236,25 @@ def test_a_pickle_is_told_by_its_names_and_never_unpickled(folder: Path, packed)
     (folder / "m.joblib").write_bytes(packed(sklearn_pickle(folder / "executed")))
     assert detect(folder / "m.joblib").format == "sklearn"
     assert not (folder / "executed").exists()
+
+
+def untrusted(model: Path) -> Recipe:
+    data, output = model.parent / "no.npz", model.parent / "dist"
+    return Recipe(model=model, profiles=("raspberry-pi-4",), calibration=data, output=output, name="m")
+
+
+def test_a_pickle_nobody_trusts_is_refused_before_any_toolchain_is_made(folder: Path) -> None:
+    (folder / "m.joblib").write_bytes(sklearn_pickle(folder / "executed"))
+    with pytest.raises(ConversionError, match=r"m\.joblib is a pickle \(joblib\): loading it executes") as caught:
+        read_inputs(untrusted(folder / "m.joblib"), Reporter())
+    assert "--trust-source" in str(caught.value.hint)
+
+
+def test_a_skops_file_goes_on_to_its_data(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "m.skops", "w") as archive:
+        archive.writestr("schema.json", '{"__module__": "sklearn.pipeline"}')
+    with pytest.raises(DatasetError, match=r"no\.npz"):
+        read_inputs(untrusted(folder / "m.skops"), Reporter())
 
 
 def test_a_pickle_of_something_else_is_no_model(folder: Path) -> None:
