@@ -12,18 +12,37 @@ import re
 from dataclasses import dataclass
 
 from edgepack_runtime._fields import Fields, canonical_json
+from edgepack_runtime.capabilities import (
+    SCHEMES,
+    SOURCE_KINDS,
+    Delegate,
+    InputLimits,
+    KnownWrong,
+    Source,
+    read_delegates,
+    read_known_wrong,
+    read_limits,
+    take_each_once,
+    take_line,
+    take_positive,
+    take_source,
+)
 
 __all__ = [
     "ARCHITECTURES",
     "ENGINES",
     "FIGURES",
+    "OPTIONAL_FIGURES",
     "SCHEMA_VERSION",
     "SCHEMES",
     "SOURCE_KINDS",
     "Budget",
+    "Delegate",
     "DeviceProfile",
     "EngineRequirement",
     "Hardware",
+    "InputLimits",
+    "KnownWrong",
     "Software",
     "Source",
 ]
@@ -31,20 +50,11 @@ __all__ = [
 SCHEMA_VERSION = 1
 ARCHITECTURES = ("aarch64", "armv7l", "x86_64")
 ENGINES = ("ai-edge-litert", "tflite-runtime")
-# From the smallest model to the largest; `docs/conversion.md` says what each does.
-SCHEMES = ("full_integer", "dynamic_range", "float16", "float32")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,30}")
 _VERSION = re.compile(r"[0-9]{1,8}(\.[0-9]{1,8}){1,3}")
 _LIBC = re.compile(r"(glibc|musl) [0-9]{1,4}\.[0-9]{1,4}")
 _PYTHON = re.compile(r"3\.[0-9]{1,3}")
-SOURCE_KINDS = ("measured", "published", "assumed")
-_MAX_TEXT = 1000
-# What moves a terminal's cursor, or breaks or turns a line. A list of its own: what Python calls printable differs
-# from one version to the next, and other readers have to agree.
-_UNSHOWN = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _FEATURE = re.compile("[!-~]{1,64}")
-# The manifest is JSON, whose readers agree on integers below this only.
-_MAX_INTEGER = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +81,21 @@ class Software:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRequirement:
-    """The inference engine in the exact version the profile is proven for."""
+    """The inference engine in the exact version the profile is proven for.
+
+    Devices may have one of the versions in `also` instead: bundles are proven under each of them too.
+    """
 
     name: str
     version: str
     num_threads: int
+    also: tuple[str, ...] = ()
+    delegates: tuple[Delegate, ...] = ()
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Every version a bundle is proven under, `version` first."""
+        return (self.version, *self.also)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +112,6 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where a figure comes from: ``measured``, ``published`` or ``assumed``, and by what."""
-
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProfile:
     """One kind of device; `name` is what bundles are built for and devices are configured as."""
 
@@ -112,6 +124,8 @@ class DeviceProfile:
     budget: Budget
     quantization: tuple[str, ...]
     sources: tuple[tuple[str, Source], ...]
+    known_wrong: tuple[KnownWrong, ...] = ()
+    io: InputLimits | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the profile as the table `from_fields` reads."""
@@ -119,6 +133,18 @@ class DeviceProfile:
         limits: dict[str, object] = {"ram_bytes": budget.ram_bytes, "storage_bytes": budget.storage_bytes}
         if budget.latency_ms is not None:
             limits["latency_ms"] = budget.latency_ms
+        required: dict[str, object] = {
+            "name": engine.name,
+            "version": engine.version,
+            "num_threads": engine.num_threads,
+        }
+        if engine.also:
+            required["also"] = list(engine.also)
+        if engine.delegates:
+            required["delegates"] = [delegate.to_json() for delegate in engine.delegates]
+        schemes: dict[str, object] = {"supported": list(self.quantization)}
+        if self.known_wrong:
+            schemes["known_wrong"] = [wrong.to_json() for wrong in self.known_wrong]
         return {
             "schema": SCHEMA_VERSION,
             "name": self.name,
@@ -134,10 +160,11 @@ class DeviceProfile:
                 "ram_bytes": hw.ram_bytes,
             },
             "software": {"os": sw.os, "libc": sw.libc, "python": sw.python},
-            "engine": {"name": engine.name, "version": engine.version, "num_threads": engine.num_threads},
+            "engine": required,
             "budget": limits,
-            "quantization": {"supported": list(self.quantization)},
-            "sources": {path: {"kind": s.kind, "text": s.text} for path, s in self.sources},
+            "quantization": schemes,
+            **({} if self.io is None else {"io": self.io.to_json()}),
+            "sources": {path: source.to_json() for path, source in self.sources},
         }
 
     def digest(self) -> bytes:
@@ -157,40 +184,24 @@ class DeviceProfile:
         if not _NAME.fullmatch(name):
             fields.refuse("name", f"{name!r} is no profile name (a-z, 0-9, '.', '_', '-'; at most 31)")
         aliases = _aliases(fields, name)
-        quantization = fields.take_table("quantization")
+        supported, wrong = _quantization(fields.take_table("quantization"))
         profile = cls(
             name=name,
-            description=_text(fields, "description"),
+            description=take_line(fields, "description"),
             aliases=aliases,
             hardware=_hardware(fields.take_table("hardware")),
             software=_software(fields.take_table("software")),
             engine=_engine(fields.take_table("engine")),
             budget=_budget(fields.take_table("budget")),
-            quantization=_schemes(quantization),
+            quantization=supported,
+            known_wrong=wrong,
+            io=read_limits(fields.take_table("io")) if "io" in fields.names() else None,
             sources=_sources(fields.take_table("sources")),
         )
         fields.finish()
         _check_sources(profile, fields)
         _check_together(profile, fields)
         return profile
-
-
-def _positive(fields: Fields, name: str) -> int:
-    value = fields.take(name, int)
-    # The number itself is not quoted: Python refuses to print an integer of thousands of digits.
-    if not 1 <= value < _MAX_INTEGER:
-        fields.refuse(name, "expected a positive integer below 2^53")
-    return value
-
-
-def _text(fields: Fields, name: str, pattern: re.Pattern[str] | None = None, example: str = "") -> str:
-    value = fields.take(name, str)
-    # It is shown in terminals, where an escape sequence would be obeyed.
-    if not value or len(value) > _MAX_TEXT or _UNSHOWN.search(value):
-        fields.refuse(name, f"expected 1 to {_MAX_TEXT} printable characters on one line")
-    if pattern is not None and not pattern.fullmatch(value):
-        fields.refuse(name, f"expected text such as {example!r}, got {value!r}")
-    return value
 
 
 def _aliases(fields: Fields, name: str) -> tuple[str, ...]:
@@ -205,13 +216,13 @@ def _aliases(fields: Fields, name: str) -> tuple[str, ...]:
 
 def _hardware(fields: Fields) -> Hardware:
     hardware = Hardware(
-        board=_text(fields, "board"),
-        soc=_text(fields, "soc"),
+        board=take_line(fields, "board"),
+        soc=take_line(fields, "soc"),
         arch=fields.take_choice("arch", ARCHITECTURES),
-        cpu=_text(fields, "cpu"),
-        cores=_positive(fields, "cores"),
+        cpu=take_line(fields, "cpu"),
+        cores=take_positive(fields, "cores"),
         cpu_features=fields.take_strings("cpu_features"),
-        ram_bytes=_positive(fields, "ram_bytes"),
+        ram_bytes=take_positive(fields, "ram_bytes"),
     )
     for feature in hardware.cpu_features:
         if not _FEATURE.fullmatch(feature):
@@ -222,9 +233,9 @@ def _hardware(fields: Fields) -> Hardware:
 
 def _software(fields: Fields) -> Software:
     software = Software(
-        os=_text(fields, "os"),
-        libc=_text(fields, "libc", _LIBC, "glibc 2.36"),
-        python=_text(fields, "python", _PYTHON, "3.11"),
+        os=take_line(fields, "os"),
+        libc=take_line(fields, "libc", _LIBC, "glibc 2.36"),
+        python=take_line(fields, "python", _PYTHON, "3.11"),
     )
     fields.finish()
     return software
@@ -233,17 +244,31 @@ def _software(fields: Fields) -> Software:
 def _engine(fields: Fields) -> EngineRequirement:
     engine = EngineRequirement(
         name=fields.take_choice("name", ENGINES),
-        version=_text(fields, "version", _VERSION, "2.14.0"),
-        num_threads=_positive(fields, "num_threads"),
+        version=take_line(fields, "version", _VERSION, "2.14.0"),
+        num_threads=take_positive(fields, "num_threads"),
+        also=_also(fields) if "also" in fields.names() else (),
+        delegates=read_delegates(fields),
     )
+    if engine.version in engine.also:
+        fields.refuse("also", f"{engine.version} is the engine's version already")
     fields.finish()
     return engine
 
 
+def _also(fields: Fields) -> tuple[str, ...]:
+    also = fields.take_strings("also")
+    for version in also:
+        if not _VERSION.fullmatch(version):
+            fields.refuse("also", f"expected text such as '2.14.0', got {version[:64]!r}")
+    if not also or len(set(also)) != len(also):
+        fields.refuse("also", "expected at least one version, each once")
+    return also
+
+
 def _budget(fields: Fields) -> Budget:
     budget = Budget(
-        ram_bytes=_positive(fields, "ram_bytes"),
-        storage_bytes=_positive(fields, "storage_bytes"),
+        ram_bytes=take_positive(fields, "ram_bytes"),
+        storage_bytes=take_positive(fields, "storage_bytes"),
         latency_ms=fields.take("latency_ms", float, None),
     )
     # TOML has inf and nan, and JSON does not.
@@ -253,28 +278,27 @@ def _budget(fields: Fields) -> Budget:
     return budget
 
 
-def _schemes(fields: Fields) -> tuple[str, ...]:
-    schemes = fields.take_strings("supported")
-    for scheme in schemes:
-        if scheme not in SCHEMES:
-            fields.refuse("supported", f"{scheme!r} is none of {', '.join(SCHEMES)}")
-    if not schemes or len(set(schemes)) != len(schemes):
-        fields.refuse("supported", "expected at least one scheme, each once, the preferred one first")
+def _quantization(fields: Fields) -> tuple[tuple[str, ...], tuple[KnownWrong, ...]]:
+    supported = take_each_once(fields, "supported", SCHEMES)
+    wrong = read_known_wrong(fields, supported)
     fields.finish()
-    return schemes
+    return supported, wrong
 
 
 def _sources(fields: Fields) -> tuple[tuple[str, Source], ...]:
-    sources = []
-    for path in fields.names():
-        entry = fields.take_table(path)
-        kind, text = entry.take_choice("kind", SOURCE_KINDS), _text(entry, "text")
-        entry.finish()
-        sources.append((path, Source(kind=kind, text=text)))
-    return tuple(sorted(sources, key=lambda item: item[0]))
+    return tuple(sorted((path, take_source(fields, path)) for path in fields.names()))
 
 
-# Each needs a source; a latency that is given needs one too.
+# Each needs a source; so do these of the others that a profile has.
+OPTIONAL_FIGURES = (
+    "budget.latency_ms",
+    "engine.also",
+    "engine.delegates",
+    "io.batch",
+    "io.input_dtypes",
+    "io.max_input_bytes",
+    "io.output_dtypes",
+)
 FIGURES = (
     "hardware.cores",
     "hardware.cpu_features",
@@ -288,7 +312,14 @@ FIGURES = (
 
 
 def _check_sources(profile: DeviceProfile, fields: Fields) -> None:
-    wanted = set(FIGURES) | ({"budget.latency_ms"} if profile.budget.latency_ms is not None else set())
+    engine, io = profile.engine, {} if profile.io is None else profile.io.to_json()
+    wanted = {*FIGURES, *(f"io.{name}" for name in io)}
+    for path, given in (
+        ("budget.latency_ms", profile.budget.latency_ms is not None),
+        ("engine.also", engine.also),
+        ("engine.delegates", engine.delegates),
+    ):
+        wanted |= {path} if given else set()
     have = {path for path, _ in profile.sources}
     if missing := sorted(wanted - have):
         fields.refuse("sources", f"no source is given for {', '.join(missing)}")

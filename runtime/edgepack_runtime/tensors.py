@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack_runtime._fields import Fields
+from edgepack_runtime.capabilities import DTYPES
 from edgepack_runtime.errors import InputError
 
 __all__ = ["DTYPES", "Array", "QuantizationParameters", "TensorSpec", "check_feeds"]
 
 Array = NDArray[Any]
-
-DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

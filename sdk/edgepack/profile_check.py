@@ -61,15 +61,20 @@ def check_profile(profile: DeviceProfile) -> tuple[ProfileFinding, ...]:
 
 
 def _wheel_findings(profile: DeviceProfile) -> Iterator[ProfileFinding]:
+    for version in profile.engine.versions:
+        yield from _findings_of_wheel(profile, version, "version" if version == profile.engine.version else "also")
+
+
+def _findings_of_wheel(profile: DeviceProfile, engine_version: str, member: str) -> Iterator[ProfileFinding]:
     engine, arch = profile.engine, profile.hardware.arch
-    name = f"{engine.name} {engine.version}"
+    name = f"{engine.name} {engine_version}"
     versions = [v for (e, v, a) in _wheels() if (e, a) == (engine.name, arch)]
-    wheel = _wheels().get((engine.name, engine.version, arch))
+    wheel = _wheels().get((engine.name, engine_version, arch))
     if wheel is None:
         newest = max(versions, key=_numbers, default=None)
         yield ProfileFinding(
             severity=ERROR,
-            field="engine.version",
+            field=f"engine.{member}",
             text=f"{name} has no wheel for {arch} that edgepack knows of",
             remedy=f"the newest with one is {newest}" if newest else f"no version of {engine.name} has one",
         )
@@ -89,11 +94,11 @@ def _wheel_findings(profile: DeviceProfile) -> Iterator[ProfileFinding]:
             text=f"Python {profile.software.python}, and {name} has wheels for {', '.join(wheel.pythons)}",
             remedy="install one of these on the device, or take another version of the engine",
         )
-    basis = support(engine.name, engine.version, "CONV_2D", 1)
+    basis = support(engine.name, engine_version, "CONV_2D", 1)
     if basis.verdict != "measured":
         yield ProfileFinding(
             severity=NOTE,
-            field="engine.version",
+            field=f"engine.{member}",
             text=f"the operator table of {name} was not probed; it is {basis.basis}",
             remedy="every build runs the model under it all the same",
         )
@@ -133,18 +138,19 @@ def _figure_findings(profile: DeviceProfile) -> Iterator[ProfileFinding]:
         )
 
 
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return ": ".join(map(_shown, value.values())) if isinstance(value, dict) else str(value)
+
+
 def _flat(profile: DeviceProfile) -> dict[str, str]:
     """Return a profile's fields by dotted names, as text."""
     flat = {}
     for name, value in profile.to_json().items():
         inner = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
         for path, item in inner.items():
-            if isinstance(item, list):
-                flat[path] = ", ".join(map(str, item))
-            elif isinstance(item, dict):
-                flat[path] = ": ".join(map(str, item.values()))
-            else:
-                flat[path] = str(item)
+            flat[path] = _shown(item)
     return flat
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from edgepack_runtime._fields import Fields
+from edgepack_runtime.capabilities import DTYPES
 from edgepack_runtime.profile import (
     ARCHITECTURES,
     ENGINES,
     FIGURES,
+    OPTIONAL_FIGURES,
     SCHEMA_VERSION,
     SCHEMES,
     SOURCE_KINDS,
@@ -33,11 +35,13 @@ def derived_profile(base: DeviceProfile, name: str) -> DeviceProfile:
     Raises:
         SchemaError: the name is none.
     """
-    sources = tuple(
-        (path, Source(kind="assumed", text=f"taken over from {base.name}: {source.text}"[:_MAX_TEXT]))
-        for path, source in base.sources
-    )
-    table = replace(base, name=name, aliases=(), sources=sources).to_json()
+
+    def assumed(source: Source) -> Source:
+        return Source(kind="assumed", text=f"taken over from {base.name}: {source.text}"[:_MAX_TEXT])
+
+    sources = tuple((path, assumed(source)) for path, source in base.sources)
+    wrong = tuple(replace(item, source=assumed(item.source)) for item in base.known_wrong)
+    table = replace(base, name=name, aliases=(), sources=sources, known_wrong=wrong).to_json()
     return DeviceProfile.from_fields(Fields(table, name))
 
 
@@ -45,13 +49,30 @@ def profile_toml(profile: DeviceProfile) -> str:
     """Return the file of a profile, as `edgepack.profiles.load_profile` reads it; long texts are broken."""
     table = profile.to_json()
     lines = [_line(name, table[name]) for name in ("schema", "name", "description", "aliases")]
-    for section in ("hardware", "software", "engine", "budget", "quantization"):
-        inner = table[section]
-        assert isinstance(inner, dict)  # noqa: S101 - `to_json` makes a table of each of them
-        lines += ["", f"[{section}]", *(_line(name, value) for name, value in inner.items())]
+    for section in ("hardware", "software", "engine", "budget", "quantization", "io"):
+        if section in table:
+            lines += ["", f"[{section}]", *_section(section, table[section])]
     for path, source in profile.sources:
         lines += ["", f'[sources."{path}"]', _line("kind", source.kind), _line("text", source.text)]
     return "\n".join(lines) + "\n"
+
+
+def _section(path: str, found: object) -> Iterator[str]:
+    """Yield the lines of a table, then those of the tables in it and in its lists."""
+    assert isinstance(found, dict)  # noqa: S101 - `to_json` makes a table of each of them
+    for name, value in found.items():
+        if not isinstance(value, dict) and not _tables(value):
+            yield _line(name, value)
+    for name, value in found.items():
+        if isinstance(value, dict):
+            yield from ("", f"[{path}.{name}]", *_section(f"{path}.{name}", value))
+        elif _tables(value):
+            for item in value:
+                yield from ("", f"[[{path}.{name}]]", *_section(f"{path}.{name}", item))
+
+
+def _tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _line(name: str, value: object) -> str:
@@ -102,13 +123,23 @@ def profile_schema() -> dict[str, object]:
         "libc": {"type": "string", "pattern": r"^(glibc|musl) [0-9]{1,4}\.[0-9]{1,4}$"},
         "python": {"type": "string", "pattern": r"^3\.[0-9]{1,3}$"},
     }
+    version = {"type": "string", "pattern": r"^[0-9]{1,8}(\.[0-9]{1,8}){1,3}$"}
+    word = {"type": "string", "pattern": r"^[!-~]{1,64}$"}
+    library = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"}
+    delegate = _table({"name": word, "version": word, "library": library}, optional=("library",))
     engine = {
         "name": {"enum": list(ENGINES)},
-        "version": {"type": "string", "pattern": r"^[0-9]{1,8}(\.[0-9]{1,8}){1,3}$"},
+        "version": version,
         "num_threads": count,
+        "also": _some(version),
+        "delegates": {"type": "array", "items": delegate, "minItems": 1},
     }
     budget = {"ram_bytes": count, "storage_bytes": count, "latency_ms": {"type": "number", "exclusiveMinimum": 0}}
-    schemes = {"type": "array", "items": {"enum": list(SCHEMES)}, "minItems": 1, "uniqueItems": True}
+    schemes = _some({"enum": list(SCHEMES)})
+    wrong = _table({"scheme": {"enum": list(SCHEMES)}, "reason": text, "source": source})
+    quantization = {"supported": schemes, "known_wrong": _some(wrong)}
+    dtypes = _some({"enum": list(DTYPES)})
+    limits = {"input_dtypes": dtypes, "output_dtypes": dtypes, "max_input_bytes": count, "batch": count}
     whole = _table(
         {
             "schema": {"const": SCHEMA_VERSION},
@@ -117,16 +148,19 @@ def profile_schema() -> dict[str, object]:
             "aliases": {"type": "array", "items": name, "uniqueItems": True},
             "hardware": _table(hardware),
             "software": _table(software),
-            "engine": _table(engine),
+            "engine": _table(engine, optional=("also", "delegates")),
             "budget": _table(budget, optional=("latency_ms",)),
-            "quantization": _table({"supported": schemes}),
-            "sources": _table(
-                dict.fromkeys((*FIGURES, "budget.latency_ms"), source), optional=("budget.latency_ms",)
-            ),
+            "quantization": _table(quantization, optional=("known_wrong",)),
+            "io": {**_table(limits, optional=tuple(limits)), "minProperties": 1},
+            "sources": _table(dict.fromkeys((*FIGURES, *OPTIONAL_FIGURES), source), optional=OPTIONAL_FIGURES),
         },
-        optional=("aliases",),
+        optional=("aliases", "io"),
     )
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "edgepack device profile", **whole}
+
+
+def _some(items: object) -> dict[str, object]:
+    return {"type": "array", "items": items, "minItems": 1, "uniqueItems": True}
 
 
 def _table(properties: Mapping[str, object], optional: tuple[str, ...] = ()) -> dict[str, object]:

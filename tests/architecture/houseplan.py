@@ -11,6 +11,7 @@ MAX_LINES = 400
 DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors"}),
     frozenset({"_fields", "_files", "compression", "container", "encryption"}),
+    frozenset({"capabilities"}),
     frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "slots", "state", "trust"}),
     frozenset(
@@ -110,8 +111,8 @@ NEWER_THAN_3_10 = {"tomllib"}
 CORE = tuple(
     f"{DEVICE}.{name}"
     for name in (
-        "_fields", "compression", "container", "encryption", "golden", "grants", "manifest", "profile", "signing",
-        "slots", "state", "store", "table", "tensors", "trust", "trust_update", "verify",
+        "_fields", "capabilities", "compression", "container", "encryption", "golden", "grants", "manifest",
+        "profile", "signing", "slots", "state", "store", "table", "tensors", "trust", "trust_update", "verify",
     )
 )  # fmt: skip
 IMPURE_MODULES = {

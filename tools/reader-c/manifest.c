@@ -6,13 +6,6 @@
 
 enum { DIMENSIONS_MOST = 8 };
 
-static bool is_dtype(const json *value)
-{
-    static const char *const choices[] = {"float32", "float16", "float64", "int8", "uint8",
-                                          "int16",   "int32",   "int64",   "bool", NULL};
-    return is_one_of(value, choices);
-}
-
 static bool is_dimension(const json *value)
 {
     return is_integer(value) && value->integer >= -1;

@@ -20,14 +20,14 @@ static bool is_architecture(const json *value)
     return is_one_of(value, choices);
 }
 
-static bool is_feature(const json *value)
+static bool is_word(const json *value)
 {
     return is_like(value, "^[!-~]{1,64}$");
 }
 
-static bool is_features(const json *value)
+static bool is_words(const json *value)
 {
-    return is_list_of(value, is_feature);
+    return is_list_of(value, is_word);
 }
 
 static bool is_hardware(const json *value)
@@ -39,7 +39,7 @@ static bool is_hardware(const json *value)
         {"arch", is_architecture, WANTED},
         {"cores", is_positive, WANTED},
         {"ram_bytes", is_positive, WANTED},
-        {"cpu_features", is_features, WANTED},
+        {"cpu_features", is_words, WANTED},
     };
     return HAS(value, members);
 }
@@ -75,14 +75,44 @@ static bool is_engine_version(const json *value)
     return is_like(value, "^[0-9]{1,8}(\\.[0-9]{1,8}){1,3}$");
 }
 
+static bool is_engine_versions(const json *value)
+{
+    return is_some_of(value, is_engine_version);
+}
+
+static bool is_library(const json *value)
+{
+    return is_like(value, "^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$");
+}
+
+static bool is_delegate(const json *value)
+{
+    static const member members[] = {
+        {"name", is_word, WANTED},
+        {"version", is_word, WANTED},
+        {"library", is_library, OPTIONAL},
+    };
+    return HAS(value, members);
+}
+
+static bool is_delegates(const json *value)
+{
+    return is_some_of(value, is_delegate) && members_differ(value, "name", NULL);
+}
+
 static bool is_engine(const json *value)
 {
     static const member members[] = {
         {"name", is_engine_name, WANTED},
         {"version", is_engine_version, WANTED},
         {"num_threads", is_positive, WANTED},
+        {"also", is_engine_versions, OPTIONAL},
+        {"delegates", is_delegates, OPTIONAL},
     };
-    return HAS(value, members);
+    if (!HAS(value, members))
+        return false;
+    const json *also = json_member(value, "also");
+    return also == NULL || texts_differ(also, json_member(value, "version"));
 }
 
 static bool is_latency(const json *value)
@@ -100,6 +130,13 @@ static bool is_budget(const json *value)
     return HAS(value, members);
 }
 
+bool is_dtype(const json *value)
+{
+    static const char *const choices[] = {"float32", "float16", "float64", "int8", "uint8",
+                                          "int16",   "int32",   "int64",   "bool", NULL};
+    return is_one_of(value, choices);
+}
+
 bool is_scheme(const json *value)
 {
     static const char *const choices[] = {"full_integer", "dynamic_range", "float16", "float32", NULL};
@@ -108,13 +145,7 @@ bool is_scheme(const json *value)
 
 static bool is_schemes(const json *value)
 {
-    return is_list_of(value, is_scheme) && value->first != NULL && texts_differ(value, NULL);
-}
-
-static bool is_quantization(const json *value)
-{
-    static const member members[] = {{"supported", is_schemes, WANTED}};
-    return HAS(value, members);
+    return is_some_of(value, is_scheme) && texts_differ(value, NULL);
 }
 
 static bool is_kind(const json *value)
@@ -129,6 +160,46 @@ static bool is_source(const json *value)
     return HAS(value, members);
 }
 
+static bool is_wrong(const json *value)
+{
+    static const member members[] = {
+        {"scheme", is_scheme, WANTED},
+        {"reason", is_line, WANTED},
+        {"source", is_source, WANTED},
+    };
+    return HAS(value, members);
+}
+
+static bool is_known_wrong(const json *value)
+{
+    return is_some_of(value, is_wrong);
+}
+
+static bool is_quantization(const json *value)
+{
+    static const member members[] = {{"supported", is_schemes, WANTED}, {"known_wrong", is_known_wrong, OPTIONAL}};
+    if (!HAS(value, members))
+        return false;
+    const json *wrong = json_member(value, "known_wrong");
+    return wrong == NULL || members_differ(wrong, "scheme", json_member(value, "supported"));
+}
+
+static bool is_dtypes(const json *value)
+{
+    return is_some_of(value, is_dtype) && texts_differ(value, NULL);
+}
+
+static bool is_io(const json *value)
+{
+    static const member members[] = {
+        {"input_dtypes", is_dtypes, OPTIONAL},
+        {"output_dtypes", is_dtypes, OPTIONAL},
+        {"max_input_bytes", is_positive, OPTIONAL},
+        {"batch", is_positive, OPTIONAL},
+    };
+    return HAS(value, members) && json_count(value) > 0;
+}
+
 static bool is_sources(const json *value)
 {
     static const member members[] = {
@@ -141,15 +212,29 @@ static bool is_sources(const json *value)
         {"budget.storage_bytes", is_source, WANTED},
         {"quantization.supported", is_source, WANTED},
         {"budget.latency_ms", is_source, OPTIONAL},
+        {"engine.also", is_source, OPTIONAL},
+        {"engine.delegates", is_source, OPTIONAL},
+        {"io.input_dtypes", is_source, OPTIONAL},
+        {"io.output_dtypes", is_source, OPTIONAL},
+        {"io.max_input_bytes", is_source, OPTIONAL},
+        {"io.batch", is_source, OPTIONAL},
     };
     return HAS(value, members);
+}
+
+/* A member that may be missing has a source if it is there, and only then. */
+static bool has_source(const json *profile, const char *part, const char *name, const char *figure)
+{
+    const json *whole = json_member(profile, part);
+    bool given = whole != NULL && json_member(whole, name) != NULL;
+    return given == (json_member(json_member(profile, "sources"), figure) != NULL);
 }
 
 /* What the members have to do with each other; each is valid. */
 static bool is_consistent(const json *profile)
 {
     const json *hardware = json_member(profile, "hardware"), *engine = json_member(profile, "engine");
-    const json *budget = json_member(profile, "budget"), *sources = json_member(profile, "sources");
+    const json *budget = json_member(profile, "budget");
     const json *aliases = json_member(profile, "aliases");
     if (aliases != NULL && !texts_differ(aliases, json_member(profile, "name")))
         return false;
@@ -158,7 +243,13 @@ static bool is_consistent(const json *profile)
         return false;
     return json_member(engine, "num_threads")->integer <= json_member(hardware, "cores")->integer
         && json_member(budget, "ram_bytes")->integer <= json_member(hardware, "ram_bytes")->integer
-        && (json_member(budget, "latency_ms") == NULL) == (json_member(sources, "budget.latency_ms") == NULL);
+        && has_source(profile, "budget", "latency_ms", "budget.latency_ms")
+        && has_source(profile, "engine", "also", "engine.also")
+        && has_source(profile, "engine", "delegates", "engine.delegates")
+        && has_source(profile, "io", "input_dtypes", "io.input_dtypes")
+        && has_source(profile, "io", "output_dtypes", "io.output_dtypes")
+        && has_source(profile, "io", "max_input_bytes", "io.max_input_bytes")
+        && has_source(profile, "io", "batch", "io.batch");
 }
 
 bool is_profile(const json *value)
@@ -173,6 +264,7 @@ bool is_profile(const json *value)
         {"engine", is_engine, WANTED},
         {"budget", is_budget, WANTED},
         {"quantization", is_quantization, WANTED},
+        {"io", is_io, OPTIONAL},
         {"sources", is_sources, WANTED},
     };
     return HAS(value, members) && is_consistent(value);

@@ -4,7 +4,7 @@
 
 #include "schema.h"
 
-check is_profile, is_scheme;
+check is_profile, is_scheme, is_dtype;
 
 /* The SHA-256 of a valid profile's canonical JSON. The tree may be altered on the way. */
 void profile_digest(json *profile, uint8_t digest[32]);

@@ -31,6 +31,11 @@ bool is_list_of(const json *value, check *is_valid)
     return true;
 }
 
+bool is_some_of(const json *value, check *is_valid)
+{
+    return is_list_of(value, is_valid) && value->first != NULL;
+}
+
 /* Text without a NUL in it, so that functions for strings see all of it. */
 static const char *string_of(const json *value)
 {
@@ -66,6 +71,19 @@ bool texts_differ(const json *list, const json *besides)
     if (besides != NULL)
         texts[count++] = besides->text;
     for (const json *item = list->first; item != NULL; item = item->next)
+        texts[count++] = item->text;
+    bool differ = all_differ(texts, count);
+    free(texts);
+    return differ;
+}
+
+bool members_differ(const json *list, const char *name, const json *besides)
+{
+    size_t count = 0, others = besides == NULL ? 0 : json_count(besides);
+    bytes *texts = allocate((json_count(list) + others) * sizeof *texts);
+    for (const json *item = list->first; item != NULL; item = item->next)
+        texts[count++] = json_member(item, name)->text;
+    for (const json *item = besides == NULL ? NULL : besides->first; item != NULL; item = item->next)
         texts[count++] = item->text;
     bool differ = all_differ(texts, count);
     free(texts);

@@ -25,8 +25,14 @@ bool is_list_of(const json *value, check *is_valid);
 bool is_one_of(const json *value, const char *const *choices);
 bool is_like(const json *value, const char *expression);
 
+/* As `is_list_of`, and at least one of them. */
+bool is_some_of(const json *value, check *is_valid);
+
 /* No text is in the list twice, and this one is not in it; it may be NULL. */
 bool texts_differ(const json *list, const json *besides);
+
+/* The texts under that name of each object in the list, and in `besides`, which may be NULL: none is there twice. */
+bool members_differ(const json *list, const char *name, const json *besides);
 
 /* The words of "Members". */
 check is_text, is_line, is_integer, is_positive, is_number, is_boolean, is_texts, is_1;

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tools.vectors import front, manifest, sealed, table
+from tools.vectors import front, manifest, profile, sealed, table
 from tools.vectors.keys import pkcs8, spki
 from tools.vectors.trust import trust_vectors
 from tools.vectors.trustlayout import TrustVector
@@ -34,6 +34,7 @@ GROUPS: Mapping[str, Callable[[], Iterator[Vector]]] = {
     "payload": sealed.payload,
     "sizes": sealed.sizes,
     "manifest": manifest.manifest,
+    "profile": profile.profile,
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from edgepack.profile_check import ERROR, check_profile, profile_differences
 from edgepack.profiles import list_profiles, load_profile
+from edgepack_runtime.profile import KnownWrong, Source
 
 PI4, PI3 = load_profile("raspberry-pi-4"), load_profile("raspberry-pi-3")
 
@@ -73,3 +74,17 @@ def test_each_field_that_differs_is_told_with_both_values():
     other = replace(PI4, hardware=replace(PI4.hardware, cores=2), budget=replace(PI4.budget, latency_ms=40.0))
     found = {d.field: (d.first, d.second) for d in profile_differences(PI4, other)}
     assert found == {"hardware.cores": ("4", "2"), "budget.latency_ms": ("", "40.0")}
+
+
+def test_each_further_version_of_the_engine_needs_a_wheel():
+    (found,) = errors(replace(PI4, engine=replace(PI4.engine, also=("2.2.0", "9.9.9"))))
+    assert (found.field, found.text.split(" that")[0]) == (
+        "engine.also",
+        "ai-edge-litert 9.9.9 has no wheel for aarch64",
+    )
+
+
+def test_a_difference_in_what_is_known_wrong_is_told_with_its_reason():
+    wrong = KnownWrong(scheme="float16", reason="overflows", source=Source(kind="measured", text="seen"))
+    (found,) = profile_differences(PI4, replace(PI4, known_wrong=(wrong,)))
+    assert (found.field, found.second) == ("quantization.known_wrong", "float16: overflows: measured: seen")

@@ -12,9 +12,28 @@ from edgepack.errors import ProfileError
 from edgepack.profile_text import derived_profile, profile_schema, profile_toml
 from edgepack.profiles import list_profiles, load_profile, write_profile
 from edgepack_runtime.errors import SchemaError
-from edgepack_runtime.profile import Source
+from edgepack_runtime.profile import Delegate, DeviceProfile, InputLimits, KnownWrong, Source
 
 SHIPPED = list_profiles()
+WHY = Source(kind="measured", text="seen " * 30 + "twice")
+
+
+def full_profile() -> DeviceProfile:
+    """Return a profile with everything that one may have."""
+    base = load_profile("raspberry-pi-5")
+    delegates = (Delegate(name="XNNPACK", version="2.3.0"), Delegate(name="npu", version="1", library="libnpu.so"))
+    figures = ("engine.also", "engine.delegates", "io.batch", "io.input_dtypes")
+    return replace(
+        base,
+        engine=replace(base.engine, also=("2.1.0",), delegates=delegates),
+        quantization=("full_integer",),
+        known_wrong=(
+            KnownWrong(scheme="float16", reason='it "overflows"', source=WHY),
+            KnownWrong(scheme="float32", reason="slow " * 40 + "and wrong", source=WHY),
+        ),
+        io=InputLimits(input_dtypes=("int8", "uint8"), batch=1),
+        sources=tuple(sorted([*base.sources, *((figure, WHY) for figure in figures)])),
+    )
 
 
 def valid(text: str) -> bool:
@@ -24,6 +43,42 @@ def valid(text: str) -> bool:
 @pytest.mark.parametrize("profile", SHIPPED, ids=lambda p: p.name)
 def test_a_written_profile_reads_back_as_it_was(tmp_path, profile):
     assert load_profile(write_profile(profile, tmp_path)) == profile
+
+
+def test_a_profile_with_everything_reads_back_as_it_was(tmp_path):
+    assert load_profile(write_profile(full_profile(), tmp_path)) == full_profile()
+
+
+def test_the_schema_takes_a_profile_with_everything():
+    assert valid(profile_toml(full_profile()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('also = ["2.1.0"]', "also = []"),
+        ('also = ["2.1.0"]', 'also = [">=2"]'),
+        ('library = "libnpu.so"', 'library = "/opt/libnpu.so"'),
+        ('name = "npu"', 'title = "npu"'),
+        ('scheme = "float16"', 'scheme = "int4"'),
+        ("reason = ", "why = "),
+        ('input_dtypes = ["int8", "uint8"]', "input_dtypes = []"),
+        ("batch = 1", "batch = 0"),
+        ("batch = 1", 'layout = "nchw"'),
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses_of_the_rest(tmp_path, old, new):
+    text = profile_toml(full_profile())
+    assert old in text
+    path = tmp_path / "broken.toml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(SchemaError):
+        load_profile(path)
+    assert not valid(path.read_text())
+
+
+def test_a_derived_profile_assumes_what_is_known_wrong():
+    assert {wrong.source.kind for wrong in derived_profile(full_profile(), "mine").known_wrong} == {"assumed"}
 
 
 @pytest.mark.parametrize("text", ['it says "two" and """three"""', "a\\b \\\\ c", 'ends with a quote"', "é" * 200])

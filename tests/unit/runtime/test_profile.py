@@ -45,6 +45,34 @@ TABLE: dict[str, Any] = {
 }
 
 
+WHY = {"kind": "published", "text": "its maker says so"}
+# What a profile need not have, and the figures of it that need a source.
+MORE: dict[tuple[str, ...], tuple[object, tuple[str, ...]]] = {
+    ("engine", "also"): (["2.1.0", "2.2.0"], ("engine.also",)),
+    ("engine", "delegates"): (
+        [{"name": "XNNPACK", "version": "2.3.0"}, {"name": "npu", "version": "1", "library": "libnpu.so.1"}],
+        ("engine.delegates",),
+    ),
+    ("quantization", "known_wrong"): ([{"scheme": "float16", "reason": "overflows", "source": WHY}], ()),
+    ("io",): (
+        {"input_dtypes": ["int8"], "output_dtypes": ["int8"], "max_input_bytes": 4096, "batch": 1},
+        ("io.input_dtypes", "io.output_dtypes", "io.max_input_bytes", "io.batch"),
+    ),
+}
+
+
+def with_more() -> dict[str, Any]:
+    table = copy.deepcopy(TABLE)
+    table["quantization"]["supported"].remove("float16")
+    for path, (value, figures) in MORE.items():
+        inner = table
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = copy.deepcopy(value)
+        table["sources"].update(dict.fromkeys(figures, WHY))
+    return table
+
+
 def read(table: object) -> DeviceProfile:
     return DeviceProfile.from_fields(Fields(table, "board.toml"))
 
@@ -75,6 +103,91 @@ def test_the_digest_changes_with_any_figure():
 
 def test_the_digest_does_not_depend_on_the_order_of_the_file():
     assert read(TABLE).digest() == read(dict(reversed(TABLE.items()))).digest()
+
+
+def test_what_a_profile_need_not_have_survives_its_own_json():
+    profile = read(with_more())
+    assert read(json.loads(canonical_json(profile.to_json()))) == profile
+
+
+def test_what_a_profile_does_not_have_is_not_in_its_json():
+    table = read(TABLE).to_json()
+    assert ("io" in table, set(table["engine"]), set(table["quantization"])) == (  # type: ignore[call-overload]
+        False,
+        {"name", "version", "num_threads"},
+        {"supported"},
+    )
+
+
+def test_the_versions_of_an_engine_begin_with_the_one_that_is_in_the_header():
+    assert read(with_more()).engine.versions == ("2.3.0", "2.1.0", "2.2.0")
+
+
+@pytest.mark.parametrize("figure", [figure for _, figures in MORE.values() for figure in figures])
+def test_what_a_profile_need_not_have_needs_a_source_if_it_is_there(figure: str):
+    table = with_more()
+    del table["sources"][figure]
+    with pytest.raises(SchemaError, match=rf"sources: no source is given for {figure}"):
+        read(table)
+
+
+@pytest.mark.parametrize("figure", [figure for _, figures in MORE.values() for figure in figures])
+def test_a_source_of_what_is_not_there_is_refused(figure: str):
+    with pytest.raises(SchemaError, match=rf"sources: {figure} is no figure"):
+        read(put(WHY, "sources", figure))
+
+
+def test_a_scheme_cannot_be_supported_and_known_to_be_wrong():
+    table = with_more()
+    table["quantization"]["supported"].append("float16")
+    with pytest.raises(SchemaError, match=r"known_wrong: .* none that is supported"):
+        read(table)
+
+
+WRONG_MORE = {
+    "the engine's own version again": (["2.3.0"], ("engine", "also"), "2.3.0 is the engine's version already"),
+    "a version twice": (["2.1.0", "2.1.0"], ("engine", "also"), "each once"),
+    "no other version": ([], ("engine", "also"), "at least one version"),
+    "a range": ([">=2.1"], ("engine", "also"), "'2.14.0', got '>=2.1'"),
+    "no delegate": ([], ("engine", "delegates"), "at least one"),
+    "a delegate twice": ([{"name": "a", "version": "1"}] * 2, ("engine", "delegates"), "each name once"),
+    "a path for a library": (
+        [{"name": "a", "version": "1", "library": "/tmp/a.so"}],
+        ("engine", "delegates"),
+        r"delegates\[0\]\.library: expected text such as 'libedgetpu\.so\.1'",
+    ),
+    "a delegate's unknown field": ([{"name": "a", "version": "1", "path": "a"}], ("engine", "delegates"), "unknown"),
+    "nothing known wrong": ([], ("quantization", "known_wrong"), "at least one scheme"),
+    "wrong for no reason": (
+        [{"scheme": "float16", "source": WHY}],
+        ("quantization", "known_wrong"),
+        "reason: missing",
+    ),
+    "wrong by nobody's word": (
+        [{"scheme": "float16", "reason": "a"}],
+        ("quantization", "known_wrong"),
+        "source: miss",
+    ),
+    "no limit at all": ({}, ("io",), "expected input_dtypes"),
+    "an unknown limit": ({"batch": 1, "layout": "nchw"}, ("io",), "layout: unknown field"),
+    "an unknown dtype": (["int4"], ("io", "input_dtypes"), "'int4' is none of float32"),
+    "no dtype": ([], ("io", "output_dtypes"), "at least one, each once"),
+    "no bytes": (0, ("io", "max_input_bytes"), "positive"),
+    "a batch of none": (0, ("io", "batch"), "positive"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_MORE.values(), ids=WRONG_MORE.keys())
+def test_what_a_profile_need_not_have_is_read_as_strictly(case: tuple[object, tuple[str, ...], str]):
+    value, path, why = case
+    table = with_more()
+    inner = table
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    with pytest.raises(SchemaError, match=why) as refused:
+        read(table)
+    assert str(refused.value).startswith("board.toml." + ".".join(path))
 
 
 def test_latency_may_be_left_open():
