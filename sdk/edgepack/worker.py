@@ -35,6 +35,8 @@ _MAX_PRINTED = 256 << 20
 # The exit code `_child` keeps for that.
 _TOO_MANY_PROCESSES = 113
 _MAX_WORDS = 2000
+# What `edgepack.cli` ends by.
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +180,12 @@ class _Words:
         self._tail = b""
         self._source, self._process = source, process
         self._thread = threading.Thread(target=self._read, name="edgepack-worker-words", daemon=True)
-        self._thread.start()
+        # A handler that raises would be lost in the middle of this, or end it in an error of `threading`.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        try:
+            self._thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _read(self) -> None:
         read = 0

@@ -1,9 +1,12 @@
-"""What the `edgepack` command does with a standard output that fails, and with names that are no plain text."""
+"""What the `edgepack` command does with outputs that fail, names that are no plain text, and signals."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+
+import pytest
 
 COMMAND = f"{sys.executable} -m edgepack profiles list --json"
 
@@ -42,3 +45,24 @@ def test_a_file_name_that_is_no_text_is_no_accident_where_output_is_strict(tmp_p
     done = shell(f"PYTHONIOENCODING=utf-8:strict {command}")
     assert (done.returncode, done.stderr) == (0, "")
     assert r"k\udcff.key.pem" in done.stdout
+
+
+STOPPED = """
+import os, signal
+from edgepack.cli import ended_by_signals
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+with ended_by_signals():
+    try:
+        os.kill(os.getpid(), signal.{name})
+    finally:
+        raise RuntimeError("release unlocked lock")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_is_what_ended_it_whatever_error_became_of_that(number):
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED.format(name=number.name)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (128 + number, "")

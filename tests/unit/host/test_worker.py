@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import stat
 import sys
 from dataclasses import replace
@@ -64,6 +65,12 @@ def test_what_the_child_prints_does_not_corrupt_its_reply(place):
     heard: list[str] = []
     assert ask("shout", replace(place, log=heard.append)).text == "still whole"
     assert [word in heard[0] for word in ("standard output", "descriptor 1", "child's child", "error")] == [True] * 4
+
+
+def test_signals_come_through_once_a_child_has_been_started(place):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    ask("echo", place)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 def test_an_error_of_ours_comes_back_as_its_class_with_its_hint(place):
