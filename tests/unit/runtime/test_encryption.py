@@ -19,6 +19,7 @@ from edgepack_runtime.encryption import (
     copy_entry,
     decrypt_entry,
     encrypt_entry,
+    encrypt_segments,
     segment_count,
     segment_digests,
     segment_spans,
@@ -211,6 +212,14 @@ def test_a_segment_that_ends_early_is_said() -> None:
     digests = segment_digests(COBBLESTONE, stored)
     with pytest.raises(PayloadError, match="segment 0 has 76 of 77 bytes"):
         decrypt_entry(KEY, CONTEXT, digests, lambda at, size: stored[: size - 1], memoryview(bytearray(5)))
+
+
+@pytest.mark.parametrize("length", [1, SEGMENT + 1])
+def test_a_plaintext_that_ends_early_is_said(length: int) -> None:
+    # What was signed says how long it is; a file that shrinks while it is packed must not make another table true.
+    stored = encrypt_segments(KEY, CONTEXT, bytes(24), length, lambda at, size: bytes(size - (at + size == length)))
+    with pytest.raises(ValueError, match=f"the plaintext ends after {length - 1} of {length} bytes"):
+        list(stored)
 
 
 def test_two_encryptions_of_one_entry_differ() -> None:
