@@ -75,6 +75,7 @@ ONNX2TF = {
     "lstm": "with recurrent operators as formulas",
     "gru": "with recurrent operators as formulas",
     "rnn": "with recurrent operators as formulas",
+    "forest": "cleaned by onnxslim",
 }
 ONNX_TF = {
     "images": "cleaned by onnxslim",
@@ -82,6 +83,7 @@ ONNX_TF = {
     "double": "cleaned by onnxslim, in float32",
     "attention": "cleaned by onnxslim, Attention inlined",
     "lstm": "with recurrent operators as formulas",
+    "forest": "cleaned by onnxslim",
 }
 
 
@@ -115,6 +117,12 @@ def test_the_interface_is_the_sources(models: Path, onnx2tf: Pair, name: str, wa
 def test_onnx_tf_keeps_channels_first(models: Path, onnx_tf: Pair) -> None:
     verdict_of(onnx_tf, models / "images")
     assert interface(models / "images", "onnx-tf") == ["x: float32[1, 3, 8, 8]", "y: float32[1, 5, 8, 8]"]
+
+
+def test_whole_numbers_computed_in_a_narrower_type_are_told(models: Path, onnx2tf: Pair) -> None:
+    verdict_of(onnx2tf, models / "forest")
+    assert interface(models / "forest", "onnx2tf")[1] == "label: int64[1]"
+    assert "int64 computed in int32: 'label'" in notes(models / "forest", "onnx2tf")
 
 
 def test_a_model_of_an_operator_set_onnxruntime_dropped_is_raised(models: Path, onnx2tf: Pair) -> None:

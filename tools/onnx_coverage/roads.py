@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgepack.model import ConversionRequest
 from edgepack_runtime.errors import EdgepackError
 from tools.onnx_coverage.cases import read_arrays, write_arrays
@@ -74,7 +76,7 @@ def work(road: str, folder: Path) -> None:
             said = {"error": "WorkerError", "message": f"{type(error).__name__}: {error}", "hint": ""}
         else:
             (folder / f"{road}.tflite").write_bytes(conversion.tflite)
-            reference = {name: [value[i] for i in range(len(value))] for name, value in conversion.reference.items()}
+            reference = {name: list(map(np.asarray, value)) for name, value in conversion.reference.items()}
             write_arrays(folder / f"{road}.reference.npz", reference)
             said = {"error": "", "tool": conversion.tool, "notes": list(conversion.notes)}
     (folder / f"{road}.json").write_text(json.dumps(said))

@@ -31,6 +31,7 @@ _COMPUTED_IN = {
     "uint8": ("int32",),
     "int16": ("int32",),
     "bool": ("int32",),
+    "int64": ("int32",),
 }
 _STATE_OPERATORS = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 
@@ -175,7 +176,7 @@ def fitted_ports(data: bytes, specs: Sequence[tuple[str, TensorSpec]], found: Ma
     """Return ports that give the file the source's dtypes and shapes where that is a matter of its edges.
 
     That is where the source has a scalar and the file one element, and where the file computes in a wider or the
-    usual type. An input that no output depends on is an input all the same.
+    usual type, which is narrower for int64 and float64. An input that no output depends on is an input all the same.
 
     Args:
         data: the TFLite file.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepack.converters._edges import NOWHERE
 from edgepack.converters._interface import (
     check_inputs,
     fitted_ports,
@@ -159,7 +160,7 @@ def travelled(source: Source, attempts: Iterable[Attempt], tool: Tool, scratch: 
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
-            tflite, worst = _judged(attempt.drive(folder), judge, folder)
+            tflite, worst, notes = _judged(attempt.drive(folder), judge, folder)
         except ConversionError as error:
             said.append((attempt.name, error.message))
             differing += isinstance(error, ParityError)
@@ -174,7 +175,12 @@ def travelled(source: Source, attempts: Iterable[Attempt], tool: Tool, scratch: 
                 outputs=source.outputs,
                 reference={k: v[:, 0] if v.ndim > 1 and v.shape[1] == 1 else v for k, v in source.reference.items()},
                 tool=f"{tool.name} {tool.version}",
-                notes=(*_told(tool, attempt.name, worst, said), *source.notes, *_quantized_note(source.model)),
+                notes=(
+                    *_told(tool, attempt.name, worst, said),
+                    *notes,
+                    *source.notes,
+                    *_quantized_note(source.model),
+                ),
             )
     reasons = "; ".join(f"{what} ({', '.join(names)})" for what, names in _grouped(said).items())
     raise (ParityError if said and differing == len(said) else ConversionError)(
@@ -207,8 +213,8 @@ class _Judge:
     limit: float
 
 
-def _judged(data: bytes, judge: _Judge, folder: Path) -> tuple[bytes, float]:
-    """Return the file with the source's interface and layout, and its worst difference from the reference.
+def _judged(data: bytes, judge: _Judge, folder: Path) -> tuple[bytes, float, tuple[str, ...]]:
+    """Return the file with the source's interface and layout, its worst difference from the reference, and notes.
 
     onnx2tf may leave an output channels-last. Whether it did is measured: of the layouts that give the source's
     shape, the one whose values agree is the right one.
@@ -236,7 +242,10 @@ def _judged(data: bytes, judge: _Judge, folder: Path) -> tuple[bytes, float]:
             )
         worst = max(worst, distance)
         ports.append(replace(port, permutation=order))
-    return with_signature(data, inputs, ports), worst
+    narrowed = ", ".join(
+        repr(port.name) for port in (*inputs, *ports) if port.tensor != NOWHERE and port.dtype == "int64"
+    )
+    return with_signature(data, inputs, ports), worst, (f"int64 computed in int32: {narrowed}",) if narrowed else ()
 
 
 def _layouts(rank: int) -> Iterator[tuple[int, ...]]:

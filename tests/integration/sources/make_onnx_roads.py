@@ -23,8 +23,8 @@ def noise(*shape, kind="float32"):
     return random.normal(size=shape).astype(kind)
 
 
-def write(name, nodes, inputs, outputs, constants=None, opset=17):
-    """`inputs` by name, one sample each; `outputs` are names with a dtype and a shape."""
+def write(name, nodes, inputs, outputs, constants=None, opset=17, wanted=None):
+    """`inputs` by name, one sample each; `outputs` are names with a dtype and a shape, onnxruntime's or `wanted`."""
     values = [
         helper.make_tensor_value_info(key, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
         for key, value in inputs.items()
@@ -35,7 +35,8 @@ def write(name, nodes, inputs, outputs, constants=None, opset=17):
         # So long ago, weights were inputs too.
         values += [helper.make_tensor_value_info(key, FLOAT, value.shape) for key, value in (constants or {}).items()]
     graph = helper.make_graph(nodes, name, values, results, weights)
-    opsets = [helper.make_opsetid("", opset)]
+    others = {item.domain for item in nodes} - {""}
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in sorted(others))]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=3 if opset < 7 else 8)
     folder = FOLDER / name
     folder.mkdir()
@@ -45,7 +46,7 @@ def write(name, nodes, inputs, outputs, constants=None, opset=17):
     if opset < 7:
         runnable = onnx.version_converter.convert_version(model, 13)
         del runnable.graph.value_info[:]
-    found = onnxruntime.InferenceSession(runnable.SerializeToString()).run(None, inputs)
+    found = wanted or onnxruntime.InferenceSession(runnable.SerializeToString()).run(None, inputs)
     names = tuple(key for key, _, _ in outputs)
     write_arrays(folder / "outputs.npz", {key: [value] for key, value in zip(names, found, strict=True)})
     case = Case(
@@ -138,4 +139,31 @@ write(
     {"x": noise(1, 1, 2, 2), "places": np.array([[[[6, 8], [16, 18]]]])},
     [("y", FLOAT, [1, 1, 5, 5])],
     {"shape": np.array([1, 1, 5, 5])},
+)
+# Two trees that vote, of two classes, as skl2onnx writes a forest. onnxruntime 1.26 and 1.27 compute it wrongly.
+write(
+    "forest",
+    [
+        node(
+            "TreeEnsembleClassifier",
+            ["x"],
+            ["label", "probabilities"],
+            domain="ai.onnx.ml",
+            classlabels_int64s=[0, 1],
+            nodes_treeids=[0, 0, 0, 1, 1, 1],
+            nodes_nodeids=[0, 1, 2] * 2,
+            nodes_featureids=[0, 0, 0, 1, 0, 0],
+            nodes_values=[0.5, 0.0, 0.0] * 2,
+            nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * 2,
+            nodes_truenodeids=[1, 0, 0] * 2,
+            nodes_falsenodeids=[2, 0, 0] * 2,
+            class_treeids=[0, 0, 1, 1],
+            class_nodeids=[1, 2] * 2,
+            class_ids=[0] * 4,
+            class_weights=[0.4, 0.1, 0.3, 0.2],
+        )
+    ],
+    {"x": np.array([[0, 1]], np.float32)},
+    [("label", TensorProto.INT64, [1]), ("probabilities", FLOAT, [1, 2])],
+    wanted=[np.array([1]), np.array([[0.4, 0.6]], np.float32)],
 )
