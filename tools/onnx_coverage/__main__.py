@@ -1,7 +1,8 @@
 """Run the ONNX project's backend tests through every ONNX road; write results.csv and docs/onnx-coverage.md.
 
-``python -m tools.onnx_coverage`` runs all of them: an hour on two cores. ``--only REGEX`` runs some and prints what
-came out; ``--table`` writes the document anew from results.csv. Exit code 1 if a result is wrong.
+``python -m tools.onnx_coverage`` runs all of them: an hour on two cores. With ``--folder F --resume``, those that a
+run before, with the same toolchains, wrote into the folder's journal are not run again. ``--only REGEX`` runs some
+and prints what came out; ``--table`` writes the document anew from results.csv. Exit code 1 if a result is wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 from edgepack.toolchain import ensure, locate
-from tools.onnx_coverage.campaign import Outcome, run_campaign
+from tools.onnx_coverage.campaign import run_campaign
+from tools.onnx_coverage.journal import Journal, Outcome
 from tools.onnx_coverage.results import WRONG, read_rows, write_rows
 from tools.onnx_coverage.roads import MODULES
 from tools.onnx_coverage.table import write_document
@@ -36,13 +38,14 @@ def cases_in(folder: Path) -> list[Path]:
     return sorted(cases.iterdir())
 
 
-def outcomes(folders: list[Path], roads: list[str], jobs: int) -> list[Outcome]:
-    """Return what became of the cases on each of `roads`."""
-    found: list[Outcome] = []
-    for road in roads:
-        python = ensure(locate(TOOLCHAINS[road]), offline=False, say=print)
-        found += run_campaign(folders, road, python, jobs)
-    return found
+def outcomes(folders: list[Path], road: str, jobs: int, journal: Journal, *, resume: bool) -> list[Outcome]:
+    """Return what became of the cases on `road`; each is in the journal as soon as it is there."""
+    toolchain = locate(TOOLCHAINS[road])
+    python, used = ensure(toolchain, offline=False, say=print), toolchain.folder.name
+    known = journal.outcomes(road, used) if resume else {}
+    waiting = [folder for folder in folders if folder.name not in known]
+    found = run_campaign(waiting, road, python, jobs, lambda outcome: journal.add(outcome, used)) if waiting else []
+    return [*(known[folder.name] for folder in folders if folder.name in known), *found]
 
 
 def main() -> int:
@@ -52,14 +55,17 @@ def main() -> int:
     parser.add_argument("--road", action="append", choices=list(MODULES), help="this one; may be said again")
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time (2)")
     parser.add_argument("--folder", type=Path, help="keep cases and logs here (a temporary folder)")
+    parser.add_argument("--resume", action="store_true", help="with --folder: run what its journal does not have")
     parser.add_argument("--table", action="store_true", help="only write the document, from results.csv")
     arguments = parser.parse_args()
     roads = arguments.road or list(MODULES)
     if not arguments.table:
         with tempfile.TemporaryDirectory() as temporary:
-            folders = cases_in(arguments.folder or Path(temporary))
+            kept = arguments.folder or Path(temporary)
+            folders = cases_in(kept)
             chosen = [f for f in folders if not arguments.only or re.search(arguments.only, f.name)]
-            found = outcomes(chosen, roads, arguments.jobs)
+            journal, resume = Journal(kept / "journal.jsonl"), arguments.resume
+            found = [o for road in roads for o in outcomes(chosen, road, arguments.jobs, journal, resume=resume)]
         for outcome in found:
             row = outcome.row
             if arguments.only or row.verdict == WRONG:

@@ -7,26 +7,19 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.onnx_coverage.cases import CONSTANTS, read_case
 from tools.onnx_coverage.forks import Forks, open_forks
+from tools.onnx_coverage.journal import Outcome
 from tools.onnx_coverage.results import CONSTANT, EQUAL, REFUSED, WRONG, Row, grouped
 
-__all__ = ["Outcome", "Pair", "open_pair", "run_campaign", "verdict_of"]
+__all__ = ["Pair", "open_pair", "run_campaign", "verdict_of"]
 
 _CONVERT_SECONDS, _JUDGE_SECONDS = 240, 120
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A case's row, and all that the converter said."""
-
-    row: Row
-    said: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +41,13 @@ def open_pair(road: str, python: Path, log: Path) -> Iterator[Pair]:
         yield Pair(road=road, converter=converter, judge=judge)
 
 
-def run_campaign(folders: Sequence[Path], road: str, python: Path, jobs: int) -> list[Outcome]:
-    """Return what becomes of the cases in `folders` on `road`, whose toolchain's interpreter is `python`."""
+def run_campaign(
+    folders: Sequence[Path], road: str, python: Path, jobs: int, told: Callable[[Outcome], None] = lambda _: None
+) -> list[Outcome]:
+    """Return what becomes of the cases in `folders` on `road`, whose toolchain's interpreter is `python`.
+
+    `told` gets each outcome as soon as it is there.
+    """
     waiting: queue.SimpleQueue[Path] = queue.SimpleQueue()
     for folder in folders:
         waiting.put(folder)
@@ -66,7 +64,9 @@ def run_campaign(folders: Sequence[Path], road: str, python: Path, jobs: int) ->
                         folder = waiting.get_nowait()
                     except queue.Empty:
                         return
-                    done.append(_outcome(pair, folder))
+                    outcome = _outcome(pair, folder)
+                    told(outcome)
+                    done.append(outcome)
                     if len(done) % 50 == 0:
                         print(f"{road}: {len(done)} of {len(folders)}", file=sys.stderr, flush=True)
         except BaseException as error:  # a thread's end is told to the one that waits
