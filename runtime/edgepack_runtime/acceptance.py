@@ -10,7 +10,7 @@ from pathlib import Path
 from edgepack_runtime.device import Device
 from edgepack_runtime.errors import SchemaError
 from edgepack_runtime.golden import Replay
-from edgepack_runtime.session import open_bundle
+from edgepack_runtime.trial import try_bundle
 
 __all__ = ["Accepted", "accept_bundle"]
 
@@ -35,6 +35,8 @@ def accept_bundle(
 ) -> Accepted:
     """Open a bundle as one to install, run its self-test, and only then raise the floor of its product to it.
 
+    The self-test runs in a child process (`edgepack_runtime.trial`).
+
     When this returns, the floor is on the disk. After any error, and after a power cut at any moment, the state is
     the old or the new one. Accepting the same bundle again changes nothing.
 
@@ -49,23 +51,22 @@ def accept_bundle(
         StateError: there is no good state in it.
         FileError: a file cannot be read or written, or another process is changing the state.
         BundleError: as `open_bundle`; or it has expired, leaps too far ahead, or fails its self-test.
-        EngineError: the engine is missing, of another version, or failed.
+        EngineError: the engine is missing, of another version, failed or crashed.
     """
     if device.state is None:
         raise SchemaError(
             "this device has no state folder that a floor could be kept in",
             hint='add "state": "FOLDER" to device.json, then `edgepack-device state create`',
         )
-    with open_bundle(path, device=device, grants=grants, clock=int(clock())) as session:
-        header = session.bundle.header
-        # The order is the promise: a model that does not run here must not keep its predecessor from running.
-        replay = session.self_test()
-        # The floor may have risen since the bundle was opened; `accepting` looks again, under the lock.
-        state = device.state.update(lambda old: old.accepting(header))
-        return Accepted(
-            product=session.manifest.name,
-            version=session.manifest.version,
-            floor=state.floors_of(header.profile)[header.product],
-            replay=replay,
-            engine=session.engine,
-        )
+    done = try_bundle(path, device=device, grants=grants, clock=int(clock()))
+    header = done.bundle.header
+    # The order is the promise: a model that does not run here must not keep its predecessor from running. The floor
+    # may have risen since the bundle was opened; `accepting` looks again, under the lock.
+    state = device.state.update(lambda old: old.accepting(header))
+    return Accepted(
+        product=done.manifest.name,
+        version=done.manifest.version,
+        floor=state.floors_of(header.profile)[header.product],
+        replay=done.replay,
+        engine=done.engine,
+    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from edgepack_runtime import __version__
 from edgepack_runtime._files import drop_standard_output, print_any_name
+from edgepack_runtime.cli_probe import add_probe_command
 from edgepack_runtime.cli_state import add_state_commands
 from edgepack_runtime.cli_store import add_store_commands
 from edgepack_runtime.errors import EdgepackError, FileError, InputError
@@ -124,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_state_commands(commands)
     add_store_commands(commands)
+    add_probe_command(commands)
     return parser
 
 
@@ -237,7 +239,8 @@ def _summary(bundle: VerifiedBundle, manifest: Manifest) -> list[str]:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from edgepack_runtime.session import open_bundle, verify_bundle
+    from edgepack_runtime.session import verify_bundle
+    from edgepack_runtime.trial import try_bundle
 
     if args.trust is not None and args.profile is None:
         args.usage("argument --trust: needs --profile NAME, the profile the bundle must be built for")
@@ -248,19 +251,16 @@ def _verify(args: argparse.Namespace) -> int:
         bundle, manifest = verify_bundle(args.bundle, device=device, payload=True)
         result: dict[str, object] = {"verdict": "good", "self_test": None}
     else:
-        with open_bundle(args.bundle, device=device, grants=args.grants) as session:
-            bundle, manifest = session.bundle, session.manifest
-            replay = session.self_test()
-            test = {"samples": replay.samples, "error": replay.error, "engine": session.engine}
-            result = {"verdict": "good", "self_test": test}
+        done = try_bundle(args.bundle, device=device, grants=args.grants)
+        bundle, manifest, replay = done.bundle, done.manifest, done.replay
+        test = {"samples": replay.samples, "error": replay.error, "engine": done.engine}
+        result = {"verdict": "good", "self_test": test}
     if args.json:
         print(json.dumps(result))
         return 0
     print(_plain(f"{manifest.name} {manifest.version}: signature, profile {bundle.header.profile} and version hold"))
     if args.self_test:
-        print(
-            f"self-test: {replay.samples} golden samples on {session.engine}, largest difference {replay.error:.2g}"
-        )
+        print(f"self-test: {replay.samples} golden samples on {done.engine}, largest difference {replay.error:.2g}")
     return 0
 
 

@@ -19,13 +19,13 @@ from edgepack_runtime.errors import BundleError, EdgepackError, FileError, Store
 from edgepack_runtime.golden import Replay
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.plaintext import forbid_core_dumps
-from edgepack_runtime.session import check_consistent, check_engine, open_bundle, verify_bundle, verify_file
+from edgepack_runtime.session import check_consistent, check_engine, verify_bundle, verify_file
 from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.signing import key_id
 from edgepack_runtime.slotcopy import Copied, copy_into_slot, front_of
 from edgepack_runtime.slots import Health, Product, Slot, SlotState, shown
 from edgepack_runtime.store import Store
-from edgepack_runtime.table import Header
+from edgepack_runtime.trial import Trial, try_bundle
 from edgepack_runtime.verify import VerifiedBundle
 
 __all__ = [
@@ -96,13 +96,6 @@ class _Ready:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Proof:
-    header: Header
-    replay: Replay
-    engine: str
-
-
 def install_bundle(
     path: str | Path,
     *,
@@ -110,7 +103,7 @@ def install_bundle(
     grants: str | Path | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Installed:
-    """Copy a bundle into the spare slot of its product, verify what lies there, and run its self-test.
+    """Copy a bundle into the spare slot of its product, verify what lies there, and run its self-test, in a child.
 
     The active bundle is not touched, and no floor is raised. An installation that was interrupted goes on where it
     ended when it is made again. What the spare slot held is removed once the bundle has proven worth copying.
@@ -128,7 +121,7 @@ def install_bundle(
         FileError: a file cannot be read or written, there is too little room, or another process is installing.
         BundleError: as `accept_bundle`; nothing of the bundle stays in the store, but for a copy whose source is
             damaged, which goes on from there.
-        EngineError: the engine is missing, of another version, or failed.
+        EngineError: the engine is missing, of another version, failed or crashed.
         KeyFileError: the device's key is of a kind that cannot receive bundles.
     """
     folder, _ = folders_of(device)
@@ -161,7 +154,7 @@ def _look_at(source: BundleFile, device: Device, grants: Path | None, now: int) 
     bundle = verify_file(source, device, now)
     manifest = Manifest.from_bytes(bundle.manifest)
     check_consistent(bundle, manifest)
-    check_engine(bundle, device)
+    check_engine(manifest, device)
     # Now and not when the floor is raised: a bundle that could never be accepted shall not be installed.
     state.read().accepting(bundle.header)
     beside: tuple[Grant, ...] = ()
@@ -206,13 +199,12 @@ def _is_whole(path: Path, device: Device) -> bool:
     return True
 
 
-def _prove(path: Path, device: Device, clock: int | None = None) -> _Proof:
+def _prove(path: Path, device: Device, clock: int | None = None) -> Trial:
     """Return what a bundle in the store has shown: that it opens here, could be accepted, and computes right."""
     _, state = folders_of(device)
-    with open_bundle(path, device=device, clock=clock) as session:
-        header = session.bundle.header
-        state.read().accepting(header)
-        return _Proof(header=header, replay=session.self_test(), engine=session.engine)
+    done = try_bundle(path, device=device, clock=clock)
+    state.read().accepting(done.bundle.header)
+    return done
 
 
 def _drop(product: str, slot: Slot, device: Device) -> None:
@@ -236,12 +228,12 @@ def activate_bundle(product: str, *, device: Device, health: Health | None = Non
         StateError: there is no good state.
         FileError: a file cannot be read or written, or another process is installing.
         BundleError: as `open_bundle`, or it fails its self-test.
-        EngineError: the engine is missing, of another version, or failed.
+        EngineError: the engine is missing, of another version, failed or crashed.
     """
     folder, state = folders_of(device)
     with folder.installing():
         slot = folder.read().product(product).installed_slot()
-        header = _prove(folder.bundle(slot), device).header
+        header = _prove(folder.bundle(slot), device).bundle.header
         # The list first: a floor above the bundle that is still active would keep it from running.
         record = folder.change(product, lambda old: old.activated(health))
         if health is None:
@@ -259,7 +251,7 @@ def roll_back(product: str, *, device: Device) -> Activated:
         StateError: there is no good state.
         FileError: a file cannot be read or written, or another process is installing.
         BundleError: as `open_bundle`, or it fails its self-test; nothing changes then.
-        EngineError: the engine is missing, of another version, or failed.
+        EngineError: the engine is missing, of another version, failed or crashed.
     """
     folder, _ = folders_of(device)
     with folder.installing():

@@ -10,7 +10,7 @@ MAX_LINES = 400
 # A module imports modules of lower tiers only. Names are without the package; "" is the package itself.
 DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors"}),
-    frozenset({"_fields", "_files", "compression", "container", "encryption"}),
+    frozenset({"_fields", "_files", "apart", "compression", "container", "encryption"}),
     frozenset({"capabilities"}),
     frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "slots", "state", "trust"}),
@@ -32,8 +32,8 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"slotcopy", "storefile", "trust_file"}),
     frozenset({"device", "enrolment", "selftest"}),
     frozenset({"session"}),
-    frozenset({"acceptance", "activation"}),
-    frozenset({"installation"}),
+    frozenset({"activation", "trial"}),
+    frozenset({"acceptance", "installation"}),
     frozenset({"cli_state", "cli_store"}),
     frozenset({"cli"}),
 )

@@ -8,25 +8,25 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from campaign import Drill, Scenario, written_in_place
 
 import bundlekit
 import realbundle
-from edgepack_runtime import acceptance, statefile
+from edgepack_runtime import statefile, trial
 from edgepack_runtime._files import file_error, sync_folder
 from edgepack_runtime.acceptance import accept_bundle
 from edgepack_runtime.container import assemble_front
 from edgepack_runtime.device import Device
 from edgepack_runtime.errors import SelfTestError, StateError
-from edgepack_runtime.session import Session
+from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, sign
 from edgepack_runtime.state import DeviceState, Floor
 from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.trust_file import read_trust, update_stored_trust
 from edgepack_runtime.trust_update import FloorReset, TrustDocument
+from edgepack_runtime.verify import VerifiedBundle
 
 PRODUCT, PROFILE = bundlekit.HEADER.product, "bench-board"
 CLOCK = 1_760_000_000
@@ -163,15 +163,15 @@ def _written_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 @contextlib.contextmanager
 def _floor_before_self_test() -> Iterator[None]:
-    opened = acceptance.open_bundle
+    verified = trial.verify_bundle
 
-    def open_bundle(path: Path, *, device: Device, **options: Any) -> Session:
-        session = opened(path, device=device, **options)
+    def verify_bundle(path: Path, *, device: Device) -> tuple[VerifiedBundle, Manifest]:
+        bundle, manifest = verified(path, device=device)
         assert device.state is not None
-        device.state.update(lambda old: old.accepting(session.bundle.header))
-        return session
+        device.state.update(lambda old: old.accepting(bundle.header))
+        return bundle, manifest
 
-    with patch.object(acceptance, "open_bundle", open_bundle):
+    with patch.object(trial, "verify_bundle", verify_bundle):
         yield
 
 

@@ -32,6 +32,7 @@ from edgepack_runtime.session import verify_bundle, verify_file
 from edgepack_runtime.slots import Health, Slot, SlotState
 from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.storefile import StoreFolder
+from edgepack_runtime.trial import Trial
 from edgepack_runtime.verify import UnlockedBundle
 from storekit import CLOCK, PRODUCT
 
@@ -290,11 +291,11 @@ SCENARIOS = (
 def _floor_with_the_self_test(*, of_an_installation: bool) -> Iterator[None]:
     proved = installation._prove
 
-    def prove(path: Path, device: Device, clock: int | None = None) -> object:
+    def prove(path: Path, device: Device, clock: int | None = None) -> Trial:
         proof = proved(path, device, clock)
         # Only an installation minds what time it is.
         if device.state is not None and (clock is not None) == of_an_installation:
-            device.state.update(lambda old: old.accepting(proof.header))
+            device.state.update(lambda old: old.accepting(proof.bundle.header))
         return proof
 
     with patch.object(installation, "_prove", prove):
