@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.resources
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from edgepack.opversions import minimum_runtime, release
 
-__all__ = ["Support", "parse_engine", "support"]
-
-# LiteRT continues TensorFlow Lite under another name. These are the releases of each that were found to have at
-# least what TensorFlow Lite had in the release beside it: 1.0 by its branch, 1.2 by running FULLY_CONNECTED v12.
-_LITERT_AS_TENSORFLOW = (((1, 2), "2.17.0"), ((1, 0), "2.14.0"))
+__all__ = ["Support", "as_tensorflow", "oldest_with", "parse_engine", "support"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +39,37 @@ def _probed() -> Mapping[tuple[str, str], Mapping[str, int]]:
     return tables
 
 
+@cache
+def _releases() -> Mapping[tuple[str, tuple[int, ...]], str]:
+    table = importlib.resources.files("edgepack").joinpath("data", "engine_releases.csv")
+    with table.open(encoding="utf-8") as lines:
+        return {(row["engine"], release(row["version"])): row["tensorflow"] for row in csv.DictReader(lines)}
+
+
+def as_tensorflow(engine: str, version: str) -> str:
+    """Return the last TensorFlow release whose operators this engine has all of; "" if nothing is known.
+
+    ai-edge-litert continues TensorFlow Lite and counts anew; of a version that was not probed the newest older one is
+    taken. tflite-runtime counts as TensorFlow does.
+    """
+    if engine == "tflite-runtime":
+        return version
+    at = release(version)
+    known = [(v, tensorflow) for (name, v), tensorflow in _releases().items() if name == engine and v <= at]
+    return max(known)[1] if known else ""
+
+
+def oldest_with(engine: str, operators: Iterable[tuple[str, int]]) -> str:
+    """Return the oldest version of `engine` from which on every probed one has these operators; "" if none has."""
+    wanted = list(operators)
+    oldest = ""
+    for at, table in sorted(((release(v), t) for (n, v), t in _probed().items() if n == engine), reverse=True):
+        if any(table.get(operator, 0) < version for operator, version in wanted):
+            break
+        oldest = _text(at)
+    return oldest
+
+
 def support(engine: str, version: str, operator: str, wanted: int) -> Support:
     """Return whether `engine` in `version` has `operator` in version `wanted`."""
     tables = {release(v): table for (name, v), table in _probed().items() if name == engine}
@@ -67,9 +95,7 @@ def support(engine: str, version: str, operator: str, wanted: int) -> Support:
 
 def _by_release(engine: str, at: tuple[int, ...], operator: str, wanted: int) -> Support:
     first = minimum_runtime(operator, wanted)
-    known_as = _text(at)
-    if engine == "ai-edge-litert":
-        known_as = next((text for since, text in _LITERT_AS_TENSORFLOW if at >= since), "")
+    known_as = as_tensorflow(engine, _text(at))
     if first is None or not known_as:
         return Support(holds=None, verdict="unknown", basis=f"no table has {operator} v{wanted}")
     basis = f"{operator} v{wanted} came with TensorFlow {first}"

@@ -8,7 +8,7 @@ import pytest
 from tinymodels import LITERT, TFLITE, request, tiny
 
 from edgepack import _flatbuffer_edit as edit
-from edgepack.engine_ops import support
+from edgepack.engine_ops import as_tensorflow, oldest_with, parse_engine, support
 from edgepack.errors import SourceModelError
 from edgepack.fit import Finding, activation_bytes, check_fit, scheme_of
 from edgepack.flatbuffer import read_model
@@ -82,9 +82,9 @@ def test_the_engine_that_reads_them_right_takes_them() -> None:
 
 
 def test_an_engine_between_two_probed_ones_is_judged_by_the_older_and_says_so() -> None:
-    found = finding(tiny("digits"), "op versions", profile("ai-edge-litert==2.1.6"))
+    found = finding(tiny("digits"), "op versions", profile("ai-edge-litert==2.2.5"))
     assert (found.holds, found.verdict) == (True, "estimated")
-    assert "ai-edge-litert 2.1.0, which is older" in found.found
+    assert "ai-edge-litert 2.2.0, which is older" in found.found
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,11 @@ def test_an_engine_between_two_probed_ones_is_judged_by_the_older_and_says_so() 
         ("tflite-runtime==2.11.0", "FULLY_CONNECTED", 10, True, "estimated"),
         ("tflite-runtime==2.10.0", "FULLY_CONNECTED", 10, False, "estimated"),
         ("tflite-runtime==2.13.0", "FULLY_CONNECTED", 12, False, "estimated"),
-        ("ai-edge-litert==1.2.0", "FULLY_CONNECTED", 12, True, "estimated"),
-        ("ai-edge-litert==1.2.0", "FULLY_CONNECTED", 13, None, "unknown"),
-        ("ai-edge-litert==2.1.6", "DEQUANTIZE", 9, None, "unknown"),
+        ("ai-edge-litert==1.2.0", "FULLY_CONNECTED", 13, True, "measured"),
+        ("ai-edge-litert==1.2.0", "FULLY_CONNECTED", 14, False, "measured"),
+        ("ai-edge-litert==1.0.0", "FULLY_CONNECTED", 12, None, "unknown"),
+        ("ai-edge-litert==1.0.0", "FULLY_CONNECTED", 14, False, "estimated"),
+        ("ai-edge-litert==2.1.7", "DEQUANTIZE", 9, None, "unknown"),
         ("ai-edge-litert==9.0.0", "DEQUANTIZE", 9, True, "estimated"),
         (LITERT, "BUILTIN_999", 1, False, "measured"),
     ],
@@ -108,6 +110,25 @@ def test_support_is_told_with_how_far_it_is_known(
     name, _, release = engine.partition("==")
     found = support(name, release, operator, version)
     assert (found.holds, found.verdict) == (holds, verdict)
+
+
+@pytest.mark.parametrize(
+    ("engine", "release"),
+    [
+        ("ai-edge-litert==1.0.1", "2.14.0"),
+        ("ai-edge-litert==1.2.0", "2.19.0"),
+        ("ai-edge-litert==2.3.9", "2.23.0"),
+        ("ai-edge-litert==0.9.0", ""),
+        ("tflite-runtime==2.11.0", "2.11.0"),
+    ],
+)
+def test_an_engines_numbering_is_told_in_tensorflows(engine: str, release: str) -> None:
+    assert as_tensorflow(*parse_engine(engine)) == release
+
+
+def test_the_oldest_engine_that_has_all_operators_is_named() -> None:
+    assert oldest_with("ai-edge-litert", [("FULLY_CONNECTED", 14), ("CONV_2D", 8)]) == "2.1.0"
+    assert oldest_with("ai-edge-litert", [("FULLY_CONNECTED", 99)]) == ""
 
 
 def test_what_is_unknown_is_no_pass() -> None:
