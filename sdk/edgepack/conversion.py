@@ -96,7 +96,7 @@ def convert_source(recipe: Recipe, inputs: BuildInputs, *, offline: bool, report
         ConversionError: no route leads to an equal model; the message tells what each one said.
         RecipeError: an option or a road is unknown.
         DatasetError: the samples do not fit the model.
-        EdgepackError: the only route there is failed otherwise.
+        EdgepackError: every route met the same refusal, of that class.
     """
     evaluation = inputs.evaluation
     said: list[tuple[Route, EdgepackError]] = []
@@ -117,17 +117,19 @@ def convert_source(recipe: Recipe, inputs: BuildInputs, *, offline: bool, report
             try:
                 converted = _along(route, trip)
             except _REFUSALS as error:
-                reporter.say(f"{route}: {error.message}")
+                if error.message not in {other.message for _, other in said}:
+                    reporter.say(f"{route}: {error.message}")
                 said.append((route, error))
             else:
                 return _with_history(converted, route, said)
         explained = _explained(said, trip)
-    if len(said) == 1:
+    reasons = _reasons(said)
+    if len(reasons) == 1:
         only = said[0][1]
         raise type(only)(only.message + explained, hint=only.hint) if explained else only
     raise ConversionError(
         f"no road leads from {inputs.source.path.name} ({inputs.source.format}) to an equal TFLite model: "
-        + "; ".join(f"{route}: {error.message}" for route, error in said)
+        + "; ".join(reasons)
         + explained,
         hint=next((error.hint for _, error in said if error.hint), None),
     )
@@ -159,12 +161,19 @@ def _explained(said: list[tuple[Route, EdgepackError]], trip: _Trip) -> str:
     return ""
 
 
+def _reasons(said: Sequence[tuple[Route, EdgepackError]]) -> list[str]:
+    """Return each refusal once, behind the routes it was met on: those that begin with one exporter share its own."""
+    met: dict[str, list[str]] = {}
+    for route, error in said:
+        met.setdefault(error.message, []).append(str(route))
+    return [f"{', '.join(names)}: {message}" for message, names in met.items()]
+
+
 def _with_history(converted: Converted, route: Route, said: list[tuple[Route, EdgepackError]]) -> Converted:
     """Return it with a note of the road that was taken, and of what the ones before it said."""
     if not said:
         return converted
-    told = (f"road taken: {route}", *(f"{other}: {error.message}" for other, error in said))
-    return replace(converted, notes=(*converted.notes, *told))
+    return replace(converted, notes=(*converted.notes, f"road taken: {route}", *_reasons(said)))
 
 
 def _along(route: Route, trip: _Trip) -> Converted:
