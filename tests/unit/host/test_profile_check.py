@@ -21,8 +21,8 @@ def with_software(profile, **changes):
     return replace(profile, software=replace(profile.software, **changes))
 
 
-def with_engine(profile, version, name="ai-edge-litert"):
-    return replace(profile, engine=replace(profile.engine, name=name, version=version))
+def with_engine(profile, version, name=None):
+    return replace(profile, engine=replace(profile.engine, name=name or profile.engine.name, version=version))
 
 
 @pytest.mark.parametrize("profile", list_profiles(), ids=lambda p: p.name)
