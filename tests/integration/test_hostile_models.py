@@ -96,7 +96,9 @@ REFUSED_SAVED_MODELS = {
     "writes": r"\(WriteFile\) reads or writes files",
     "reads": r"\(ReadFile\) reads or writes files",
     "calls_python": r"\(PyFunc\) calls Python functions, which are not in the file",
-    "prints": r"\(PrintV2\) prints into the file 'file://.*executed'",
+    "prints": r"\(PrintV2\) opens 'file://.*executed' \(output_stream\)",
+    "remaps": r"\(GenerateVocabRemapping\) reads or writes files",
+    "samples": r"\(FixedUnigramCandidateSampler\) opens '/etc/passwd' \(vocab_file\)",
 }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from edgepack._zips import DAMAGED, is_bounded
 from edgepack.converters._hdf5_links import refuse_links
+from edgepack.converters._saved_model_ops import reaches_out
 from edgepack.errors import ConversionError, SourceModelError
 from edgepack_runtime._fields import parse_json
 from edgepack_runtime.errors import SchemaError
@@ -27,6 +29,7 @@ _PARTS_OF_MODELS = frozenset(
     | {"initializers", "layers", "legacy", "losses", "metrics", "mixed_precision", "models", "ops", "optimizers"}
     | {"premade", "quantizers", "random", "regularizers"}
 )
+_CLASSES = frozenset({"RaggedTensor", "SparseTensor", "sparse.SparseTensor"})
 _COMPUTATIONS = frozenset(
     {"__operators__", "bitwise", "experimental", "image", "linalg", "math", "nn", "quantization", "ragged", "random"}
     | {"signal", "sparse", "sets"}
@@ -80,10 +83,10 @@ def _refuse_odd_parts(path: Path) -> None:
 
 def _refuse_odd_members(archive: zipfile.ZipFile) -> None:
     infos = archive.infolist()
-    names = [info.filename for info in infos]
+    count = Counter(info.filename for info in infos)
     for info in infos:
         parts = info.filename.replace("\\", "/").split("/")
-        if info.filename.startswith("/") or ".." in parts or names.count(info.filename) > 1:
+        if info.filename.startswith("/") or ".." in parts or count[info.filename] > 1:
             raise ConversionError(f"the Keras file holds a member {info.filename!r} that Keras never writes")
         if not is_bounded(archive, info):
             raise SourceModelError(
@@ -156,7 +159,9 @@ def _layer_name(item: dict[str, Any]) -> str:
 
 
 def _check(item: dict[str, Any]) -> None:
-    kind, name, module = item["class_name"], _layer_name(item), item.get("module")
+    whole, name, module = item["class_name"], _layer_name(item), item.get("module")
+    # Keras looks "layers.Lambda" of "keras" up as it does "Lambda" of "keras.layers".
+    kind = whole.rpartition(".")[2]
     if kind in ("Lambda", "__lambda__"):
         raise ConversionError(
             f"layer {name!r} is a Lambda: loading it would execute code from the file",
@@ -173,6 +178,13 @@ def _check(item: dict[str, Any]) -> None:
             f"layer {name!r} reads its vocabulary from the file {config['vocabulary']!r}",
             hint="save the model with the vocabulary in it",
         )
+    if kind == "TensorFlowOpLayer" and (does := _does(config)):
+        raise ConversionError(f"layer {name!r} {does}", hint=f"take it out of the model; {_TRUST}")
+    if kind == "ClassMethod" and not (isinstance(config, dict) and config.get("cls_symbol") in _CLASSES):
+        raise ConversionError(
+            f"layer {name!r} calls a function of a class of TensorFlow's, which is no computation on tensors",
+            hint=f"take it out of the model; {_TRUST}",
+        )
     if kind == "TFOpLambda" and isinstance(config, dict) and not _is_computation(str(config.get("function"))):
         raise ConversionError(
             f"layer {name!r} calls tf.{config.get('function')}, which is no computation on tensors",
@@ -180,18 +192,30 @@ def _check(item: dict[str, Any]) -> None:
         )
     registered = item.get("registered_name")
     custom = ">" in kind or (isinstance(registered, str) and ">" in registered)
-    if not _is_of_keras(module) or custom or (module == "builtins" and kind not in _BUILTIN_TYPES):
+    called = config if kind == "function" and isinstance(config, str) else whole
+    ours = _is_of_keras(module, called) and (module != "builtins" or kind in _BUILTIN_TYPES)
+    if not ours or custom:
         raise ConversionError(
             f"layer or function {name!r} is of the custom kind {registered or kind!r}, whose code is not in the file",
             hint="export it where that code is: model.export('folder') gives a SavedModel edgepack reads",
         )
 
 
-def _is_of_keras(module: object) -> bool:
-    """Return whether a class of this module is a part of models; Keras's tools can fetch and load files."""
+def _does(config: object) -> str:
+    """Return what a layer that is one of TensorFlow's operators does beside computing, '' for nothing."""
+    node = config.get("node_def") if isinstance(config, dict) else None
+    if not isinstance(node, dict):
+        return "is an operator that is not described as Keras does"
+    operator = str(node.get("op"))
+    does = reaches_out(operator) or ("prints" if operator == "PrintV2" else "")
+    return f"is the operator {operator}, which {does}" if does else ""
+
+
+def _is_of_keras(module: object, name: str) -> bool:
+    """Return whether a class or function of this module is a part of models; Keras's tools fetch and load files."""
     if module is None or module == "builtins":
         return True
-    parts = str(module).split(".")
+    parts = [*str(module).split("."), *name.split(".")[:-1]]
     if parts[:3] == ["tensorflow", "python", "keras"]:
         parts = parts[2:]
     elif parts[:2] == ["tensorflow", "keras"] or parts[:2] == ["tensorflow", "compat"]:

@@ -8,45 +8,43 @@ from typing import Any
 
 from edgepack.errors import ConversionError, SourceModelError
 
-__all__ = ["refuse_reaching_out"]
+__all__ = ["reaches_out", "refuse_reaching_out"]
 
 _FILES = frozenset(
-    {"DatasetToTFRecord", "DatasetToTFRecordV2", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2"}
-    | {"FixedLengthRecordReader", "FixedLengthRecordReaderV2", "IdentityReader", "IdentityReaderV2", "ImportEvent"}
-    | {
-        "LMDBReader",
-        "LoadDataset",
-        "MatchingFiles",
-        "MatchingFilesDataset",
-        "ReadFile",
-        "SaveDataset",
-        "SaveDatasetV2",
-    }
-    | {"SnapshotDataset", "SnapshotDatasetV2", "SqlDataset", "TFRecordDataset", "TFRecordDatasetV2", "TFRecordReader"}
-    | {"TFRecordReaderV2", "TextLineDataset", "TextLineReader", "TextLineReaderV2", "WholeFileReader"}
-    | {
-        "WholeFileReaderV2",
-        "WriteFile",
-        "CacheDataset",
-        "CacheDatasetV2",
-        "CSVDataset",
-        "CSVDatasetV2",
-        "LMDBDataset",
-    }
-    | {"CreateSummaryDbWriter", "CreateSummaryFileWriter", "ExperimentalCSVDataset", "ExperimentalLMDBDataset"}
-    | {"ExperimentalMatchingFilesDataset", "ExperimentalSqlDataset"}
+    {"CSVDataset", "CSVDatasetV2", "CacheDataset", "CacheDatasetV2", "CalibrationStatisticsSaver"}
+    | {"CreateSummaryDbWriter", "CreateSummaryFileWriter", "DatasetToTFRecord", "DatasetToTFRecordV2", "DumpTensor"}
+    | {"ExperimentalCSVDataset", "ExperimentalDatasetToTFRecord", "ExperimentalLMDBDataset"}
+    | {"ExperimentalMatchingFilesDataset", "ExperimentalSqlDataset", "FixedLengthRecordDataset"}
+    | {"FixedLengthRecordDatasetV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2", "GenerateVocabRemapping"}
+    | {"IdentityReader", "IdentityReaderV2", "ImportEvent", "LMDBDataset", "LMDBReader", "ListSnapshotChunksDataset"}
+    | {"LoadAndRemapMatrix", "LoadDataset", "MatchingFiles", "MatchingFilesDataset", "ReadFile", "RecordInput"}
+    | {"SaveDataset", "SaveDatasetV2", "Skipgram", "SnapshotChunkDataset", "SnapshotDataset", "SnapshotDatasetReader"}
+    | {"SnapshotDatasetV2", "SnapshotNestedDatasetReader", "SqlDataset", "TFRecordDataset", "TFRecordDatasetV2"}
+    | {"TFRecordReader", "TFRecordReaderV2", "TextLineDataset", "TextLineReader", "TextLineReaderV2"}
+    | {"WholeFileReader", "WholeFileReaderV2", "WriteFile"}
 )
 _NETWORK = frozenset(
     {"BigQueryReader", "DataServiceDataset", "DataServiceDatasetV2", "DataServiceDatasetV3", "DataServiceDatasetV4"}
     | {"DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "DebugNanCount", "DebugNumericSummary"}
-    | {"DebugNumericSummaryV2", "RegisterDataset", "RegisterDatasetV2", "RemoteCall", "RpcCall", "RpcClient"}
-    | {"RpcServer", "RpcServerRegister", "RpcServerStart"}
+    | {"DebugNumericSummaryV2", "DistributedSave", "FileSystemSetConfiguration", "Recv", "RegisterDataset"}
+    | {"RegisterDatasetV2", "RemoteCall", "RpcCall", "RpcClient", "RpcGetValue", "RpcServer", "RpcServerRegister"}
+    | {"RpcServerStart", "Send"}
 )
 _PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+# A graph inside a constant, which nobody reads before it runs.
+_GRAPHS = frozenset({"DatasetFromGraph"})
+# Attributes that may name a file, by operator; what begins in another way than these does.
+_MAY_NAME_FILES = {
+    "DecodeProtoV2": ("descriptor_source", ("local://", "bytes://")),
+    "EncodeProto": ("descriptor_source", ("local://", "bytes://")),
+    "FixedUnigramCandidateSampler": ("vocab_file", ()),
+    "PrintV2": ("output_stream", ("stdout", "stderr", "log(")),
+}
 _WHAT = (
     (_FILES, "reads or writes files"),
     (_NETWORK, "speaks to other machines"),
     (_PYTHON, "calls Python functions, which are not in the file"),
+    (_GRAPHS, "runs another graph than the file's"),
 )
 
 
@@ -87,6 +85,13 @@ def _nodes(folder: Path) -> Iterator[Any]:
 
 def _does(node: Any) -> str:
     """Return what a node does beside computing, '' for nothing."""
-    if node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file:"):
-        return f"prints into the file {node.attr['output_stream'].s.decode('utf-8', 'replace')!r}"
-    return next((what for names, what in _WHAT if node.op in names), "")
+    if node.op not in _MAY_NAME_FILES:
+        return reaches_out(node.op)
+    attribute, harmless = _MAY_NAME_FILES[node.op]
+    told = node.attr[attribute].s.decode("utf-8", "replace")
+    return f"opens {told!r} ({attribute})" if told and not told.startswith(harmless) else ""
+
+
+def reaches_out(operator: str) -> str:
+    """Return what an operator of TensorFlow does beside computing, whatever its attributes say; '' for nothing."""
+    return next((what for names, what in _WHAT if operator in names), "")

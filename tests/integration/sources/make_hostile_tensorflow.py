@@ -145,6 +145,27 @@ def prints(x):
     return {"y": x * 2.0}
 
 
+def remaps(x):
+    remapping, _ = tf.raw_ops.GenerateVocabRemapping(
+        new_vocab_file="/etc/passwd", old_vocab_file="/etc/passwd", new_vocab_offset=0, num_new_vocab=2
+    )
+    return {"y": x * tf.cast(remapping[0], tf.float32)}
+
+
+def samples(x):
+    drawn, _, _ = tf.raw_ops.FixedUnigramCandidateSampler(
+        true_classes=tf.zeros((1, 1), tf.int64),
+        num_true=1,
+        num_sampled=1,
+        unique=True,
+        range_max=1,
+        vocab_file="/etc/passwd",
+    )
+    return {"y": x * tf.cast(drawn[0], tf.float32)}
+
+
+saved("remaps", remaps)
+saved("samples", samples)
 saved("writes", writes)
 saved("reads", reads)
 saved("calls_python", calls_python)
