@@ -148,12 +148,12 @@ def check(data: bytes, *, trusted: TrustedKeys | None = None, policy: Policy = P
 
 
 def read(
-    bundle: VerifiedBundle, data: bytes, name: str, key: DeviceKey | None
+    bundle: VerifiedBundle, data: bytes, name: str, key: DeviceKey | None, sidecar: Sequence[Grant] = ()
 ) -> tuple[bytearray, BundleError | None]:
     """Return an entry's buffer and the error, if there was one: what a failed read leaves behind matters."""
     into = bytearray(b"\xaa" * bundle.entry(name).content_length)
     try:
-        with bundle.unlock(key) as unlocked:
+        with bundle.unlock(key, sidecar) as unlocked:
             unlocked.read_entry(name, lambda offset, size: data[offset : offset + size], memoryview(into))
     except BundleError as error:
         return into, error

@@ -7,7 +7,8 @@ parser must withstand a publisher too.
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,44 +30,71 @@ from bundlekit import (
     trust,
     x25519,
 )
-from edgepack_runtime.container import Preamble, parse_grants, parse_signatures
+from edgepack_runtime.container import (
+    Grant,
+    Preamble,
+    assemble_front,
+    parse_grants,
+    parse_signatures,
+)
 from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.errors import BundleError, PayloadError
+from edgepack_runtime.grants import DeviceKey
+from edgepack_runtime.signing import SigningKey
 from edgepack_runtime.table import SignedTable
 from edgepack_runtime.verify import VerifiedBundle, verify
 
 QUICK = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
-KINDS: dict[str, Recipe] = {
-    "ed25519 and x25519": Recipe(),
-    "p256 and p256": Recipe(signers=(p256(),), recipients=(p256("device"),)),
-    "two signers, in clear": Recipe(
-        header=replace(HEADER, suite=PayloadSuite.PLAIN), signers=(ed25519(), p256()), recipients=()
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """A good bundle: the file, who signed it, the key that opens it, and the grants that lie beside it."""
+
+    data: bytes
+    signers: tuple[SigningKey, ...]
+    key: DeviceKey | None
+    beside: tuple[Grant, ...]
+
+
+def golden(recipe: Recipe, *, beside: bool = False) -> Golden:
+    parts, key = make(recipe), recipe.recipients[0] if recipe.recipients else None
+    grants = parts.grants if beside else ()
+    return Golden(
+        data=(replace(parts, grants=()) if beside else parts).file(), signers=recipe.signers, key=key, beside=grants
+    )
+
+
+KINDS: dict[str, Callable[[], Golden]] = {
+    "ed25519 and x25519": lambda: golden(Recipe()),
+    "p256 and p256": lambda: golden(Recipe(signers=(p256(),), recipients=(p256("device"),))),
+    "two signers, in clear": lambda: golden(
+        Recipe(header=replace(HEADER, suite=PayloadSuite.PLAIN), signers=(ed25519(), p256()), recipients=())
     ),
+    "its grant in a sidecar": lambda: golden(Recipe(entries=ENTRIES[1:2]), beside=True),
 }
 
 
 @pytest.fixture(params=KINDS, scope="module")
-def recipe(request: pytest.FixtureRequest) -> Recipe:
-    return KINDS[request.param]
+def good(request: pytest.FixtureRequest) -> Golden:
+    return KINDS[request.param]()
 
 
-def opened(recipe: Recipe, data: bytes) -> VerifiedBundle:
+def opened(good: Golden, data: bytes) -> VerifiedBundle:
     """Return the verified bundle, after its grant was opened too."""
-    trusted = trust(*recipe.signers, threshold=len(recipe.signers))
-    bundle = verify(container(data), trusted, POLICY)
-    bundle.unlock(recipe.recipients[0] if recipe.recipients else None).close()
+    bundle = verify(container(data), trust(*good.signers, threshold=len(good.signers)), POLICY)
+    bundle.unlock(good.key, good.beside).close()
     return bundle
 
 
-def test_no_bit_before_the_payload_can_be_flipped(recipe: Recipe) -> None:
-    data = bytearray(make(recipe).file())
+def test_no_bit_before_the_payload_can_be_flipped(good: Golden) -> None:
+    data = bytearray(good.data)
     accepted = []
-    for at in range(Preamble.parse(bytes(data)).front_length):
+    for at in range(Preamble.parse(good.data).front_length):
         for bit in range(8):
             data[at] ^= 1 << bit
             try:
-                opened(recipe, bytes(data))
+                opened(good, bytes(data))
                 accepted.append((at, bit))
             except BundleError:
                 pass
@@ -75,45 +103,44 @@ def test_no_bit_before_the_payload_can_be_flipped(recipe: Recipe) -> None:
     assert accepted == []
 
 
-def test_no_bit_of_the_payload_can_be_flipped(recipe: Recipe) -> None:
-    data = bytearray(make(recipe).file())
-    bundle, key = opened(recipe, bytes(data)), (recipe.recipients or (None,))[0]
+def test_no_bit_of_the_payload_can_be_flipped(good: Golden) -> None:
+    data, bundle = bytearray(good.data), opened(good, good.data)
     start, wrong = bundle.container.preamble.front_length, []
     for entry in bundle.entries:
         for at in range(start + entry.offset, start + entry.offset + entry.stored_length):
             for bit in range(8):
                 data[at] ^= 1 << bit
-                into, error = read(bundle, bytes(data), entry.name, key)
+                into, error = read(bundle, bytes(data), entry.name, good.key, good.beside)
                 if type(error) is not PayloadError or any(into):
                     wrong.append((at, bit, error))
                 data[at] ^= 1 << bit
     assert wrong == []
 
 
-def test_the_flips_covered_the_whole_file(recipe: Recipe) -> None:
-    data = make(recipe).file()
-    bundle = opened(recipe, data)
-    assert bundle.container.preamble.front_length + sum(e.stored_length for e in bundle.entries) == len(data)
+def test_the_flips_covered_the_whole_file(good: Golden) -> None:
+    bundle = opened(good, good.data)
+    assert bundle.container.preamble.front_length + sum(e.stored_length for e in bundle.entries) == len(good.data)
 
 
-def test_cut_anywhere_a_bundle_is_refused(recipe: Recipe) -> None:
-    data = make(recipe).file()
-    for size in range(len(data)):
+def test_cut_anywhere_a_bundle_is_refused(good: Golden) -> None:
+    for size in range(len(good.data)):
         with pytest.raises(BundleError):
-            opened(recipe, data[:size])
+            opened(good, good.data[:size])
 
 
 @pytest.mark.parametrize("extra", [b"\0", b"\xff", bytes(16), bytes(72), bytes(16400)])
-def test_nothing_can_be_appended(recipe: Recipe, extra: bytes) -> None:
+def test_nothing_can_be_appended(good: Golden, extra: bytes) -> None:
     with pytest.raises(BundleError):
-        opened(recipe, make(recipe).file() + extra)
+        opened(good, good.data + extra)
 
 
 @pytest.mark.parametrize("size", [1, 16, 72, 1000])
-def test_cut_with_a_preamble_that_agrees_a_bundle_is_refused(recipe: Recipe, size: int) -> None:
-    parts = make(recipe)
+def test_cut_with_a_preamble_that_agrees_a_bundle_is_refused(good: Golden, size: int) -> None:
+    front, found = good.data[: Preamble.parse(good.data).front_length], container(good.data)
+    payload = good.data[len(front) :][:-size]
+    shorter = assemble_front(found.signed, found.signatures, found.grants, len(payload)) + payload
     with pytest.raises(BundleError):
-        opened(recipe, replace(parts, payload=parts.payload[:-size]).file())
+        opened(good, shorter)
 
 
 def test_the_parts_of_two_bundles_cannot_be_mixed() -> None:
