@@ -97,6 +97,11 @@ class EngineRequirement:
         """Every version a bundle is proven under, `version` first."""
         return (self.version, *self.also)
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The shared libraries of delegates that are no part of the engine's wheel."""
+        return tuple(delegate.library for delegate in self.delegates if delegate.library is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:

@@ -184,7 +184,7 @@ def open_bundle(
         bundle = verify_file(file, device, clock)
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
-        exact = check_engine(bundle, device)
+        exact = check_engine(manifest, device)
         sidecar: tuple[Grant, ...] = ()
         if bundle.header.suite is not PayloadSuite.PLAIN:
             forbid_core_dumps()
@@ -207,7 +207,12 @@ def _load_engine(manifest: Manifest, file: BundleFile, unlock: Unlock, num_threa
     with unlock() as unlocked, decrypt_model(unlocked, manifest, file) as plaintext:
         if plaintext.path is None:
             raise EngineError("opening a decrypted model needs memfd, which only Linux has")
-        engine = load(wanted.name, plaintext.path, num_threads=num_threads or wanted.num_threads)
+        engine = load(
+            wanted.name,
+            plaintext.path,
+            num_threads=num_threads or wanted.num_threads,
+            delegates=wanted.libraries,
+        )
     try:
         _check_specs(manifest.model.inputs, engine.inputs)
         _check_specs(manifest.model.outputs, engine.outputs)
@@ -287,14 +292,17 @@ def check_consistent(bundle: VerifiedBundle, manifest: Manifest) -> None:
         raise FormatError("the manifest disagrees with the signed table about product, profile or engine")
 
 
-def check_engine(bundle: VerifiedBundle, device: Device) -> bool:
-    """Return whether the engine here is the one the bundle was proven under; refuse where that matters.
+def check_engine(manifest: Manifest, device: Device) -> bool:
+    """Return whether the engine here is one the bundle was proven under; refuse where that matters.
+
+    Nothing is proven under a delegate that is no part of the engine's wheel.
 
     Raises:
         EngineError: it is not installed.
         IncompatibleError: it is of another version, and this device takes no other.
     """
-    wanted, version = bundle.header.engine, bundle.header.engine_version
+    required = manifest.profile.engine
+    wanted, version = required.name, required.version
     here = dict(installed())
     if wanted not in here:
         raise EngineError(
@@ -302,11 +310,11 @@ def check_engine(bundle: VerifiedBundle, device: Device) -> bool:
             + (f" (here is {', '.join(f'{n} {v}' for n, v in here.items())})" if here else ""),
             hint=f"pip install '{wanted}=={version}'" + (" 'numpy<2'" if wanted == "tflite-runtime" else ""),
         )
-    if here[wanted] == version:
-        return True
+    if here[wanted] in required.versions:
+        return not required.libraries
     if device.engine_policy == "exact":
         raise IncompatibleError(
-            f"proven under {wanted} {version}, here is {wanted} {here[wanted]}",
+            f"proven under {wanted} {' and '.join(required.versions)}, here is {wanted} {here[wanted]}",
             hint=f"pip install '{wanted}=={version}', or set engine_policy to 'self-test' on this device",
         )
     return False

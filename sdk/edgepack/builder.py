@@ -133,8 +133,7 @@ def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str,
 
 def _bench(recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, reporter: Reporter) -> Bench:
     engines = {}
-    for profile in profiles:
-        name, version = profile.engine.name, profile.engine.version
+    for name, version in dict.fromkeys((p.engine.name, v) for p in profiles for v in p.engine.versions):
         python = ensure(engine_toolchain(name, version), offline=offline, say=reporter.say)
         engines[f"{name}=={version}"] = Workplace(python=python, log=reporter.log, say=reporter.say)
     return Bench(engines=engines, gate=recipe.gate)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgepack.errors import PassError, WorkerError
 from edgepack.evaluate import Drop, Parity, compare, deciding_output, measure_drop, predictions
 from edgepack.fit import check_fit
 from edgepack.lab import LabRequest, LabResult, run_in_lab
+from edgepack.limits import check_limits
 from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteModel
 from edgepack.recipe import Gate
 from edgepack.schemes import scheme_of
@@ -20,7 +21,17 @@ from edgepack_runtime.manifest import AS_IS, Evidence
 from edgepack_runtime.profile import DeviceProfile
 from edgepack_runtime.tensors import Array
 
-__all__ = ["SIMILARITY", "Bench", "Candidate", "Samples", "apply_pass", "environment_of", "examine", "judged_as"]
+__all__ = [
+    "SIMILARITY",
+    "Bench",
+    "Candidate",
+    "Samples",
+    "apply_pass",
+    "environment_of",
+    "examine",
+    "judged_as",
+    "under",
+]
 
 # A candidate is held against the float source's outputs: float32 by its largest error as a share of the output's
 # range, the others by correlation, because rounded weights move single values far in a steep network and its
@@ -168,11 +179,11 @@ class _Findings:
 def examine(
     model: TFLiteModel | PassError, scheme: str, profile: DeviceProfile, samples: Samples, bench: Bench
 ) -> Candidate:
-    """Return the candidate with everything that was found out about it under the profile's exact engine."""
+    """Return the candidate with everything that was found out about it under each engine version of the profile.
+
+    Its `lab`, `parities` and `drop` are those of the version that the bundle's header names.
+    """
     findings = _Findings(profile, scheme)
-    lab: LabResult | None = None
-    parities: tuple[Parity, ...] = ()
-    drop: Drop | None = None
     if isinstance(model, PassError):
         findings.refuse("quantization", model.message, f"a {scheme} model", model.hint or "try another precision")
         return Candidate(
@@ -184,34 +195,9 @@ def examine(
             evidence=(),
             refusals=tuple(findings.refusals),
         )
-    for finding in check_fit(model.data, profile):
-        evidence = Evidence(
-            check=finding.check,
-            holds=finding.holds,
-            verdict=finding.verdict,
-            found=finding.found,
-            wanted=finding.wanted,
-            environment="static",
-        )
-        findings.add(evidence, finding.remedy)
-    try:
-        lab = bench.replay(model, profile, samples.feeds)
-    except (EngineError, WorkerError) as error:
-        findings.refuse(
-            "runs on the engine",
-            error.message,
-            f"{profile.engine.name} {profile.engine.version} runs it",
-            error.hint or "try another precision",
-        )
-    else:
-        _check_memory(findings, lab)
-        parities = compare(samples.reference, lab.outputs)
-        drop = _drop(samples, lab.outputs, bench.gate)
-        limits = judged_as(scheme, model.data)
-        judged = None if drop is None else deciding_output(lab.outputs, bench.gate.output)
-        _check_similarity(findings, parities, lab, limits=limits, judged=judged)
-        if drop is not None:
-            _check_drop(findings, drop, bench.gate, lab)
+    lab, parities, drop = _judge(findings, model, profile, samples, bench)
+    for version in profile.engine.also:
+        _judge(findings, model, under(profile, version), samples, bench)
     return Candidate(
         scheme=scheme,
         model=model,
@@ -221,6 +207,48 @@ def examine(
         evidence=tuple(findings.evidence),
         refusals=tuple(findings.refusals),
     )
+
+
+def under(profile: DeviceProfile, version: str) -> DeviceProfile:
+    """Return the profile as if its engine were of that version only."""
+    return replace(profile, engine=replace(profile.engine, version=version, also=()))
+
+
+def _judge(
+    findings: _Findings, model: TFLiteModel, profile: DeviceProfile, samples: Samples, bench: Bench
+) -> tuple[LabResult | None, tuple[Parity, ...], Drop | None]:
+    """Add what is found out under the engine version of `profile`; return what it was found from."""
+    for finding in (*check_fit(model.data, profile), *check_limits(model.inputs, model.outputs, profile)):
+        evidence = Evidence(
+            check=finding.check,
+            holds=finding.holds,
+            verdict=finding.verdict,
+            found=finding.found,
+            wanted=finding.wanted,
+            environment="static",
+        )
+        # What another version of the engine does not change was found out under the first.
+        if evidence not in findings.evidence:
+            findings.add(evidence, finding.remedy)
+    try:
+        lab = bench.replay(model, profile, samples.feeds)
+    except (EngineError, WorkerError) as error:
+        findings.refuse(
+            "runs on the engine",
+            error.message,
+            f"{profile.engine.name} {profile.engine.version} runs it",
+            error.hint or "try another precision",
+        )
+        return None, (), None
+    _check_memory(findings, lab)
+    parities = compare(samples.reference, lab.outputs)
+    drop = _drop(samples, lab.outputs, bench.gate)
+    limits = judged_as(findings.scheme, model.data)
+    judged = None if drop is None else deciding_output(lab.outputs, bench.gate.output)
+    _check_similarity(findings, parities, lab, limits=limits, judged=judged)
+    if drop is not None:
+        _check_drop(findings, drop, bench.gate, lab)
+    return lab, parities, drop
 
 
 def environment_of(profile: DeviceProfile, lab: LabResult) -> str:

@@ -201,11 +201,12 @@ def _memory(view: ModelView, profile: DeviceProfile) -> Finding:
 def _quantization(view: ModelView, profile: DeviceProfile) -> Finding:
     scheme = scheme_of_view(view)
     holds = scheme in profile.quantization
+    why = [f": {w.reason} ({w.source.kind}: {w.source.text})" for w in profile.known_wrong if w.scheme == scheme]
     return Finding(
         check="quantization",
         holds=holds,
         verdict="measured",
-        found=scheme,
+        found=f"{scheme}, known to be wrong{why[0]}" if why else scheme,
         wanted=f"one of {', '.join(profile.quantization)}",
         remedy="" if holds else f"build with --precision {profile.quantization[0]}",
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgepack import __version__
-from edgepack.candidate import Bench, Candidate, Samples, environment_of, judged_as
+from edgepack.candidate import Bench, Candidate, Samples, environment_of, judged_as, under
 from edgepack.errors import GateError
 from edgepack.inputs import BuildInputs
 from edgepack.lab import LabResult
@@ -100,14 +100,33 @@ def _diverse(samples: int, outputs: Mapping[str, Array], count: int) -> list[int
     return list(dict.fromkeys([*extremes, *spaced, *range(samples)]))[:count]
 
 
-def _replay(
+def _replays(
     item: Chosen, model: TFLiteModel, golden: tuple[GoldenSample, ...], tolerance: float, bench: Bench
+) -> tuple[Evidence, ...]:
+    """Return the evidence of `_replay` under each version of the engine that the profile accepts.
+
+    Raises:
+        GateError: the engine gives other numbers the second time, or in another version.
+    """
+    profile = item.profile
+    again = "the engine is not deterministic on this model; use another precision"
+    found = [_replay(item, model, golden, (tolerance, again), bench)]
+    for version in profile.engine.also:
+        other = replace(item, profile=under(profile, version))
+        remedy = f"take {version} out of the profile's engine.also, or use another precision"
+        found.append(_replay(other, model, golden, (tolerance, remedy), bench))
+    return tuple(found)
+
+
+def _replay(
+    item: Chosen, model: TFLiteModel, golden: tuple[GoldenSample, ...], limit: tuple[float, str], bench: Bench
 ) -> Evidence:
     """Return the evidence of a second replay, in a fresh process: what the device will repeat.
 
     Raises:
-        GateError: the same engine gives other numbers the second time.
+        GateError: it gives other numbers than the first; what to do about it stands beside the tolerance in `limit`.
     """
+    tolerance, remedy = limit
     feeds = {n: np.stack([g.inputs[n] for g in golden]) for n in golden[0].inputs}
     lab = bench.replay(model, item.profile, feeds)
     replay = compare_golden(lab.outputs, golden, tolerance)
@@ -120,9 +139,10 @@ def _replay(
             check="golden outputs",
             found=found,
             wanted=wanted,
-            remedy="the engine is not deterministic on this model; use another precision",
+            remedy=remedy,
         )
-        raise GateError("no bundle was written: golden outputs do not repeat", refusals=(refusal,))
+        where = environment_of(item.profile, lab)
+        raise GateError(f"no bundle was written: golden outputs do not repeat under {where}", refusals=(refusal,))
     return Evidence(
         check="golden outputs",
         holds=True,
@@ -172,7 +192,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
         raise AssertionError("a candidate without refusals has a model that ran")
     golden = _golden(work.samples, lab, model.data)
     tolerance = _GOLDEN_TOLERANCE[judged_as(candidate.scheme, model.data)]
-    evidence = _replay(item, model, golden, tolerance, work.bench)
+    evidence = _replays(item, model, golden, tolerance, work.bench)
     manifest = Manifest(
         name=work.recipe.product,
         version=work.recipe.version,
@@ -188,7 +208,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
         golden=Golden(entry=GOLDEN_ENTRY, samples=len(golden), tolerance=tolerance),
         labels=work.inputs.labels,
         provenance=_provenance(work.inputs, model, work.notes),
-        evidence=(*work.parity, *candidate.evidence, evidence),
+        evidence=(*work.parity, *candidate.evidence, *evidence),
     )
     contents = Contents(model=model.data, golden=pack_golden(golden, model.inputs, model.outputs))
     if item.profile.name in work.boards:

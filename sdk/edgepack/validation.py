@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepack.candidate import environment_of
+from edgepack.candidate import environment_of, under
 from edgepack.errors import WorkerError
 from edgepack.fit import check_fit
 from edgepack.lab import LabRequest, run_in_lab
+from edgepack.limits import check_limits
 from edgepack.pack import Contents
 from edgepack.proof import prove_on_board
 from edgepack.userland import Userland
@@ -33,10 +34,14 @@ __all__ = ["Benches", "Report", "validate"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benches:
-    """Where a bundle is run: the environment with the profile's exact engine, and its emulated board, if any."""
+    """Where a bundle is run: the environment with the profile's exact engine, and its emulated board, if any.
+
+    `others` are the environments with the other versions of the engine that the profile accepts, in its order.
+    """
 
     engine: Workplace
     board: Userland | None = None
+    others: tuple[Workplace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +103,8 @@ def validate(
     checks.append(
         _check("decryption", True, f"{len(bundle.entries)} entries, unaltered", "opens with the device key")
     )
-    for finding in check_fit(model, profile):
+    specs = manifest.model
+    for finding in (*check_fit(model, profile), *check_limits(specs.inputs, specs.outputs, profile)):
         checks.append(
             Evidence(
                 check=finding.check,
@@ -110,6 +116,8 @@ def validate(
             )
         )
     checks += _replayed(model, manifest, golden, profile, benches.engine)
+    for version, place in zip(profile.engine.also, benches.others, strict=True):
+        checks += _replayed(model, manifest, golden, under(profile, version), place)
     if benches.board is not None:
         contents = Contents(model=model, golden=pack_golden(golden, manifest.model.inputs, manifest.model.outputs))
         # The profile asked for may differ from the one it was built for; the bundle is told from its own.
@@ -121,13 +129,14 @@ def validate(
 def _identity(bundle: VerifiedBundle, profile: DeviceProfile, size: int) -> list[Evidence]:
     header = bundle.header
     signers = ", ".join(key.hex()[:16] for key in bundle.signers)
-    here = f"{profile.engine.name} {profile.engine.version}"
+    here = f"{profile.engine.name} {' or '.join(profile.engine.versions)}"
+    engines = [f"{profile.engine.name} {version}" for version in profile.engine.versions]
     proven = f"{header.engine} {header.engine_version}"
     budget = profile.budget.storage_bytes
     return [
         _check("signature", True, f"signed by {signers}", "signed by a trusted release key"),
         _check("profile", header.profile == profile.name, f"built for {header.profile}", f"built for {profile.name}"),
-        _check("engine", proven == here, f"proven under {proven}", f"proven under {here}"),
+        _check("engine", proven in engines, f"proven under {proven}", f"proven under {here}"),
         _check("bundle storage", size <= budget, f"{size:,} bytes", f"at most {budget:,} bytes"),
     ]
 

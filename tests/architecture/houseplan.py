@@ -63,7 +63,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
     | {"profile_check"}
     | {"converters._torch"},
-    frozenset({"converters._onnx_reference"}),
+    frozenset({"converters._onnx_reference", "limits"}),
     frozenset(
         {"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
         | {"converters._torch_sources", "passes._quantizer", "proof"}

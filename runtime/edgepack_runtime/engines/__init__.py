@@ -1,8 +1,8 @@
 """Inference engines, one module each: TFLite bytes in a file or a memfd become something that runs.
 
 An engine is a module of this package named after its distribution ("ai-edge-litert" is `ai_edge_litert`) with two
-functions: ``load(model_path, *, num_threads) -> Engine``, and ``loads(model: bytes) -> bool``, which tells whether
-the engine takes a file at all. Nothing heavy is imported until one is called, and there is no list to add to.
+functions: ``load(model_path, *, num_threads, delegates) -> Engine``, and ``loads(model: bytes) -> bool``, which tells
+whether the engine takes a file at all. Nothing heavy is imported until one is called; there is no list to add to.
 """
 
 from __future__ import annotations
@@ -82,16 +82,17 @@ def installed() -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def load(name: str, model_path: str, *, num_threads: int) -> Engine:
+def load(name: str, model_path: str, *, num_threads: int, delegates: tuple[str, ...] = ()) -> Engine:
     """Return the TFLite model at `model_path` ready to run; ``/proc/self/fd/N`` of a sealed memfd will do.
 
-    The path may be closed or deleted once this has returned.
+    The path may be closed or deleted once this has returned. `delegates` are shared libraries, looked for where the
+    system has them; none is done without.
 
     Raises:
-        EngineError: the engine is unknown, not installed or broken, or refuses the model.
+        EngineError: the engine is unknown, not installed or broken, or refuses the model, or a delegate is missing.
         FileError: `model_path` cannot be read.
     """
-    engine: Engine = _module(name).load(model_path, num_threads=num_threads)
+    engine: Engine = _module(name).load(model_path, num_threads=num_threads, delegates=delegates)
     return engine
 
 

@@ -48,21 +48,38 @@ def import_interpreter(
         raise EngineError(f"engine {name} {version} cannot be imported: {_reason(error)}", hint=hint) from None
 
 
-def open_model(interpreter: Any, model_path: str, *, num_threads: int, engine: tuple[str, str]) -> InterpreterEngine:
+def open_model(
+    interpreter: Any, model_path: str, *, num_threads: int, delegates: tuple[str, ...], engine: tuple[str, str]
+) -> InterpreterEngine:
     """Return the model at `model_path`, loaded and with its tensors allocated.
 
     Raises:
-        EngineError: the engine refuses the model, or it cannot be run by names.
+        EngineError: the engine refuses the model, it cannot be run by names, or a delegate's library is missing.
         FileError: `model_path` cannot be read.
     """
     _check_identifier(model_path)
     name, version = engine
+    more: Any = {"experimental_delegates": [_delegate(interpreter, d) for d in delegates]} if delegates else {}
     try:
-        made = interpreter(model_path=model_path, num_threads=num_threads)
+        made = interpreter(model_path=model_path, num_threads=num_threads, **more)
         made.allocate_tensors()
     except _FOREIGN as error:
         raise EngineError(f"{name} {version} refuses the model: {_reason(error)}") from None
     return InterpreterEngine(made, name=name, version=version)
+
+
+def _delegate(interpreter: Any, library: str) -> Any:
+    import ctypes
+
+    try:
+        # The engine's own class leaves a complaint of its destructor behind where a library is missing.
+        ctypes.CDLL(library)
+        return importlib.import_module(interpreter.__module__).load_delegate(library)
+    except (OSError, *_FOREIGN) as error:
+        raise EngineError(
+            f"delegate library {library} cannot be loaded: {_reason(error)}",
+            hint="install it, or build for a profile without it: the model is not run on the processor alone instead",
+        ) from None
 
 
 def makes(interpreter: Any, model: bytes) -> bool:

@@ -15,15 +15,15 @@ _NAME = "ai-edge-litert"
 _HINT = "install it: python3 -m pip install ai-edge-litert"
 
 
-def load(model_path: str, *, num_threads: int) -> Engine:
+def load(model_path: str, *, num_threads: int, delegates: tuple[str, ...] = ()) -> Engine:
     """Return the model at `model_path` in an ai-edge-litert interpreter.
 
     Raises:
-        EngineError: ai-edge-litert is missing or broken, or refuses the model.
+        EngineError: ai-edge-litert is missing or broken, refuses the model, or a delegate is missing.
         FileError: `model_path` cannot be read.
     """
     version, interpreter = import_interpreter(_NAME, "ai_edge_litert.interpreter", hint=_HINT)
-    return open_model(interpreter, model_path, num_threads=num_threads, engine=(_NAME, version))
+    return open_model(interpreter, model_path, num_threads=num_threads, delegates=delegates, engine=(_NAME, version))
 
 
 def loads(model: bytes) -> bool:

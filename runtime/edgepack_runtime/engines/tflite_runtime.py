@@ -18,15 +18,16 @@ _NAME = "tflite-runtime"
 _HINT = "install it, with Python 3.9 to 3.11: python3 -m pip install 'tflite-runtime==2.14.0' 'numpy<2'"
 
 
-def load(model_path: str, *, num_threads: int) -> Engine:
+def load(model_path: str, *, num_threads: int, delegates: tuple[str, ...] = ()) -> Engine:
     """Return the model at `model_path` in a tflite-runtime interpreter.
 
     Raises:
-        EngineError: tflite-runtime is missing or broken, numpy is too new for it, or it refuses the model.
+        EngineError: tflite-runtime is missing or broken, numpy is too new for it, it refuses the model, or a
+            delegate is missing.
         FileError: `model_path` cannot be read.
     """
     version, interpreter = import_interpreter(_NAME, "tflite_runtime.interpreter", hint=_HINT, check=_check_numpy)
-    return open_model(interpreter, model_path, num_threads=num_threads, engine=(_NAME, version))
+    return open_model(interpreter, model_path, num_threads=num_threads, delegates=delegates, engine=(_NAME, version))
 
 
 def loads(model: bytes) -> bool:

@@ -297,13 +297,15 @@ def validate(
     wanted = load_profile(profile)
     device_key = device_key_from(key, passphrase_from(passphrase_file, passphrase_fd))
     trusted = trust_from(trust)
-    toolchain = engine_toolchain(wanted.engine.name, wanted.engine.version)
-    engine = Workplace(
-        python=ensure(toolchain, offline=offline, say=reporter.say), log=reporter.log, say=reporter.say
+    toolchains = [engine_toolchain(wanted.engine.name, version) for version in wanted.engine.versions]
+    engine, *others = (
+        Workplace(python=ensure(toolchain, offline=offline, say=reporter.say), log=reporter.log, say=reporter.say)
+        for toolchain in toolchains
     )
     board = userland_for(wanted, offline=offline, say=reporter.say) if emulate else None
+    benches = Benches(engine=engine, board=board, others=tuple(others))
     with reporter.step(f"validating {bundle.name}"):
-        report = run_validate(bundle, wanted, trusted, device_key, Benches(engine=engine, board=board))
+        report = run_validate(bundle, wanted, trusted, device_key, benches)
     show_report(report, as_json=as_json)
     if not report.good:
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from edgepack.model import TFLiteModel
 from edgepack.profiles import load_profile
 from edgepack.recipe import Gate
 from edgepack.worker import Workplace
+from edgepack_runtime.profile import InputLimits
 from edgepack_runtime.tensors import TensorSpec
 
 X = np.random.default_rng(0).normal(size=(20, 1, 4)).astype(np.float32)
@@ -45,3 +47,28 @@ def test_what_is_like_the_source_passes(labels):
 @pytest.mark.parametrize("labels", [None, LABELS])
 def test_an_output_the_metric_does_not_read_must_be_like_the_sources_all_the_same(labels):
     assert refused(-2 * X, labels) == ["like the float source: box"]
+
+
+def test_each_further_version_of_the_engine_is_asked_for_by_its_number():
+    base = load_profile("raspberry-pi-4")
+    profile = replace(base, engine=replace(base.engine, also=("2.1.0",)))
+    place = Workplace(python=Path(sys.executable))
+    # Both are the environment at hand, which has 2.3.0.
+    engines = {"ai-edge-litert==2.3.0": place, "ai-edge-litert==2.1.0": place}
+    samples = Samples(feeds={"x": X}, reference={"scores": 2 * X, "box": 2 * X}, calibration=10, labels=None)
+    found = examine(MODEL, "full_integer", profile, samples, Bench(engines=engines, gate=Gate(output="scores")))
+    (refusal,) = found.refusals
+    assert refusal.found.endswith("has ai-edge-litert 2.3.0, 2.1.0 was asked for")
+    assert found.lab is not None
+    assert found.lab.engine_version == "2.3.0"
+
+
+def test_what_a_profile_takes_as_input_is_held_against_the_model():
+    base = load_profile("raspberry-pi-4")
+    profile = replace(base, io=InputLimits(input_dtypes=("int8",)))
+    samples = Samples(feeds={"x": X}, reference={"scores": 2 * X, "box": 2 * X}, calibration=10, labels=None)
+    bench = Bench(
+        engines={"ai-edge-litert==2.3.0": Workplace(python=Path(sys.executable))}, gate=Gate(output="scores")
+    )
+    found = examine(MODEL, "full_integer", profile, samples, bench)
+    assert [(refusal.check, refusal.found) for refusal in found.refusals] == [("input dtypes", "x: float32[1, 4]")]

@@ -14,7 +14,7 @@ from edgepack.fit import Finding, activation_bytes, check_fit, scheme_of
 from edgepack.flatbuffer import read_model
 from edgepack.passes import dynamic_range, float16, full_integer
 from edgepack.profiles import load_profile
-from edgepack_runtime.profile import DeviceProfile
+from edgepack_runtime.profile import DeviceProfile, KnownWrong, Source
 
 SMALL = '{"min_elements": 16}'
 
@@ -180,3 +180,10 @@ def test_schemes_are_told_from_tensors() -> None:
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(SourceModelError, match="not a TFLite model"):
         check_fit(b"not a model at all, but long enough", profile())
+
+
+def test_a_scheme_known_to_be_wrong_is_refused_with_the_reason_and_who_says_so() -> None:
+    wrong = KnownWrong(scheme="float32", reason="overflows", source=Source(kind="measured", text="unit 7"))
+    on = dataclasses.replace(profile(), quantization=("full_integer",), known_wrong=(wrong,))
+    found = finding(tiny("digits"), "quantization", on)
+    assert (found.holds, found.found) == (False, "float32, known to be wrong: overflows (measured: unit 7)")

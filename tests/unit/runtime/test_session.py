@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,11 +27,24 @@ from edgepack_runtime.errors import (
     SelfTestError,
     SignatureError,
 )
+from edgepack_runtime.profile import Delegate, DeviceProfile, Source
 from edgepack_runtime.session import open_bundle, verify_bundle
 from edgepack_runtime.tensors import TensorSpec
 
 GOOD = realbundle.bundle()
 OTHER_VERSION = realbundle.profile(version="9.9.9")
+
+
+def with_engine(**changes: object) -> DeviceProfile:
+    """Return the bench board with other members of its engine, and a source for each."""
+    base = realbundle.profile()
+    why = Source(kind="assumed", text="for tests")
+    figures = [(f"engine.{name}", why) for name in changes if name != "version"]
+    return replace(base, engine=replace(base.engine, **changes), sources=(*base.sources, *figures))
+
+
+def with_delegate(library: str) -> DeviceProfile:
+    return with_engine(delegates=(Delegate(name="mine", version="1", library=library),))
 
 
 @pytest.fixture
@@ -281,6 +296,75 @@ def test_another_engine_version_that_computes_otherwise_is_refused_at_once(write
     path = write(realbundle.bundle(board=OTHER_VERSION, golden=wrong_golden()))
     error = refused(path, SelfTestError, r"output 'maybe' differs", engine_policy="self-test")
     assert f"{realbundle.ENGINE}==9.9.9" in error.hint
+
+
+def test_another_version_that_the_bundle_was_proven_under_too_is_taken_without_a_self_test(write):
+    board = with_engine(version="9.9.9", also=("8.8.8", realbundle.VERSION))
+    with open_bundle(write(realbundle.bundle(board=board, golden=wrong_golden())), device=realbundle.device()) as it:
+        assert it.engine == f"{realbundle.ENGINE} {realbundle.VERSION}"
+
+
+def test_a_version_that_is_none_of_those_it_was_proven_under_is_refused(write):
+    board = with_engine(version="9.9.9", also=("8.8.8",))
+    refused(
+        write(realbundle.bundle(board=board)), IncompatibleError, r"proven under \S+ 9\.9\.9 and 8\.8\.8, here is"
+    )
+
+
+def test_a_delegate_whose_library_is_missing_is_no_reason_to_do_without(write):
+    path = write(realbundle.bundle(board=with_delegate("libnobodyhasthis.so")))
+    refused(path, EngineError, r"delegate library libnobodyhasthis\.so cannot be loaded")
+
+
+@pytest.fixture
+def delegate(tmp_path):
+    """Return the name of a delegate's library that the system finds; it takes no node, or refuses every model."""
+
+    def make(status: int) -> str:
+        name = f"libtestdelegate{status}.so"
+        source = tmp_path / "delegate.c"
+        source.write_text(DELEGATE, "ascii")
+        command = ["gcc", "-shared", "-fPIC", f"-DSTATUS={status}", f"-Wl,-soname,{name}", "-o", name, source.name]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        # What is loaded is found again by its soname, as if it were where the system has its libraries.
+        ctypes.CDLL(str(tmp_path / name))
+        return name
+
+    return make
+
+
+# The beginning of TfLiteDelegate in TensorFlow Lite's c/common.h.
+DELEGATE = """
+struct delegate {
+  void *data;
+  int (*prepare)(void *context, struct delegate *me);
+  void *copy_from, *copy_to, *free_buffer;
+  long long flags;
+  void *opaque[2];
+};
+static int prepare(void *context, struct delegate *me) { return STATUS; }
+static struct delegate made = {.prepare = prepare};
+void *tflite_plugin_create_delegate(char **keys, char **values, unsigned long count, void (*report)(const char *)) {
+  return &made;
+}
+void tflite_plugin_destroy_delegate(void *delegate) {}
+"""
+
+
+def test_a_model_runs_with_the_delegate_that_its_profile_names(write, delegate):
+    path = write(realbundle.bundle(board=with_delegate(delegate(0))))
+    with open_bundle(path, device=realbundle.device()) as session:
+        assert session.self_test().holds
+
+
+def test_a_delegate_is_really_given_the_model(write, delegate):
+    path = write(realbundle.bundle(board=with_delegate(delegate(1))))
+    refused(path, EngineError, r"refuses the model")
+
+
+def test_a_model_with_a_delegate_is_believed_after_its_self_test_only(write, delegate):
+    path = write(realbundle.bundle(board=with_delegate(delegate(0)), golden=wrong_golden()))
+    refused(path, SelfTestError, r"output 'maybe' differs")
 
 
 @pytest.mark.skipif(len(installed()) > 1, reason="both engines are installed here")
