@@ -112,6 +112,8 @@ NOT_OUTSIDE = {
     "edgepack.parity": "options that edgepack.recipe wrote",
     "edgepack.profile_check": "a table that ships with edgepack",
     "edgepack.tensor_types": "a table that ships with edgepack",
+    "edgepack_runtime.apart": "what a fork of this process wrote",
     "edgepack_runtime.encryption": "a nonce that this process derived; the chunks are authenticated first",
     "edgepack_runtime.plaintext": "anonymous memory, no file",
+    "edgepack_runtime.probing": "models that ship with it; its document is read by edgepack.probed",
 }
