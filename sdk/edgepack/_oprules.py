@@ -3,8 +3,9 @@
 They are facts about kernels as LiteRT's converter states them (``tools/versioning/op_version.cc``, read in August
 2026). Here each feature an operator uses asks for a version and the highest wins, where the converter returns at its
 first match; so an operator with two features can be given a higher version than the converter would, never a lower
-one. One exception on purpose: weights with a single scale are not called per-channel, however many channels there
-are, because kernels before that version compute them correctly.
+one. What the converter has no rule for, because it makes no such model, follows what engines were measured to do.
+One exception on purpose: weights with a single scale are not called per-channel, however many channels there are,
+because kernels before that version compute them correctly.
 """
 
 from __future__ import annotations
@@ -182,10 +183,21 @@ class _Operands:
         return len(tensor.scales) == tensor.shape[dimension]
 
 
+# The converter has no rule for int4, int2 or blocks beside float activations. These are what engines have that
+# compute them right (tools/prediction_matrix); older ones take the file and compute something else. Of
+# DEPTHWISE_CONV_2D both have v7: no version tells them apart.
+_PACKED = ("int4", "int2")
+_HYBRID_PACKED_CONV_2D = 8
+_HYBRID_PACKED_DEPTHWISE = 7
+_HYBRID_INT4_DENSE, _BLOCKWISE_DENSE = 12, 14
+
+
 def _conv_2d(o: _Operands) -> int:
     weights, version = o.type(1), 1
     if o.type(0) == "float32" and o.hybrid(1):
         version = 5 if o.per_channel(1, 0) else 2
+    elif o.type(0) == "float32" and weights in _PACKED:
+        version = _HYBRID_PACKED_CONV_2D
     elif o.type(0) == "int8":
         version = {"int8": 3, "int4": 7}.get(weights, 1)
     elif o.type(0) == "int16":
@@ -199,6 +211,8 @@ def _depthwise_conv_2d(o: _Operands) -> int:
     version = 1
     if o.type(0) == "float32" and o.hybrid(1):
         version = 6 if o.per_channel(1, 3) else 4
+    elif o.type(0) == "float32" and o.type(1) in _PACKED:
+        version = _HYBRID_PACKED_DEPTHWISE
     elif o.type(0) == "int8":
         version = {"int8": 3, "int4": 7}.get(o.type(1), 1)
     elif o.type(0) == "int16":
@@ -218,10 +232,10 @@ def _fully_connected(o: _Operands) -> int:
     if activations == "int8":
         needs.append({"int8": 4, "int4": 10}.get(weights, 1))
     if activations == "float32" and weights in ("int8", "int4"):
-        # There is no rule for int4 with float activations; its kernels came with per-channel int8's at the earliest.
         needs.append(9 if o.option("asymmetricQuantizeInputs") else 3)
-        needs.append(12 if weights == "int4" or o.per_channel(1, 0) else 1)
+        needs.append(_HYBRID_INT4_DENSE if weights == "int4" or o.per_channel(1, 0) else 1)
     tensor = o.input(1)
+    needs.append(_BLOCKWISE_DENSE if tensor is not None and tensor.blockwise else 1)
     needs.append(8 if tensor is not None and tensor.sparse else 1)
     needs.append(6 if len(o.inputs) == 2 else 1)
     needs.append(5 if o.option("keepNumDims") else 1)

@@ -1,4 +1,4 @@
-"""TensorFlow Lite files: kept as they are, but for a signature where they have none."""
+"""TensorFlow Lite files: kept as they are, but for a signature where they have none, and true operator versions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgepack.converters._parity import run_graph, without_batch
 from edgepack.dataset import bind_feeds
 from edgepack.errors import ConversionError
 from edgepack.model import Conversion, ConversionRequest
+from edgepack.opversions import stamp
 from edgepack_runtime.tensors import DTYPES, QuantizationParameters, TensorSpec
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def convert(request: ConversionRequest) -> Conversion:
         notes += ("the batch, left open in the file, is fixed to 1",)
     if not _has_interface(view, inputs, outputs):
         data = with_signature(data, inputs, outputs)
+    if (stamped := stamp(data)) != data:
+        data = stamped
+        notes += ("operator versions and min_runtime_version were corrected",)
     _interpreter(data)
     reference = {port.name: np.stack([without_batch(v) for v in rows[port.tensor]]) for port in outputs}
     output_specs = tuple(_output_spec(p.name, tensors[p.tensor], rows[p.tensor][0]) for p in outputs)

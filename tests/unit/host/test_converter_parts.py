@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgepack import _flatbuffer_edit as edit
 from edgepack.converters import onnx, tflite
 from edgepack.converters._interface import refuse_foreign_operators
 from edgepack.converters._keras_config import refuse_code
@@ -53,6 +54,17 @@ def feeds_for(name: str, count: int = 4) -> dict[str, Array]:
 def test_a_tflite_file_with_a_signature_is_kept_byte_for_byte(tmp_path: Path) -> None:
     name = "two_by_two.tflite"
     assert converted(tmp_path, name, feeds_for(name)).tflite == (ENGINES / name).read_bytes()
+
+
+def test_a_tflite_file_that_states_too_low_versions_gets_true_ones(tmp_path: Path) -> None:
+    objects = edit.unpack((ENGINES / "int8.tflite").read_bytes())
+    for code in objects.operatorCodes:
+        code.version = 1
+    path = tmp_path / "low.tflite"
+    path.write_bytes(edit.pack(objects))
+    conversion = converted(tmp_path, str(path), feeds_for("int8.tflite"))
+    assert [str(code) for code in read_model(conversion.tflite).opcodes] == ["FULLY_CONNECTED v4", "TANH v2"]
+    assert "operator versions and min_runtime_version were corrected" in conversion.notes
 
 
 def test_a_tflite_files_names_come_in_the_graphs_order(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Predict every model on every engine without running it, run it, and write both down.
+
+    python -m tools.prediction_matrix [--models] [--only ENGINE==VERSION] [--quick]
+
+``--models`` makes the models again first (TensorFlow's toolchain, half a minute). Without ``--only`` the rows of
+all engines are written to ``matrix.csv``; with it, those of one engine are printed. ``--quick`` leaves the build's
+verdict out. Each engine's environment is made where it is missing, 150 MB each. It takes about half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from edgepack.engine_ops import parse_engine
+from tools.prediction_matrix.matrix import ENGINES, MATRIX, judge, write_rows
+from tools.prediction_matrix.models import make_models, read_archive, write_archive
+
+
+def main() -> int:
+    """Make the matrix."""
+    parser = argparse.ArgumentParser(prog="python -m tools.prediction_matrix")
+    parser.add_argument("--models", action="store_true", help="make the models again")
+    parser.add_argument("--only", metavar="ENGINE==VERSION", help="one engine, printed and not written")
+    parser.add_argument("--quick", action="store_true", help="without the build's verdict")
+    arguments = parser.parse_args()
+    if arguments.models:
+        write_archive(make_models())
+    models = read_archive()
+    engines = [parse_engine(arguments.only)] if arguments.only else ENGINES
+    rows = []
+    for name, version in engines:
+        print(f"{name} {version}", file=sys.stderr, flush=True)
+        rows += judge(models, name, version, build=not arguments.quick)
+    if arguments.only or arguments.quick:
+        write_rows(rows, sys.stdout)
+    else:
+        with MATRIX.open("w", encoding="utf-8", newline="") as file:
+            write_rows(rows, file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
