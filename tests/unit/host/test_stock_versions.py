@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tools.prediction_matrix.models import read_archive
 
 from edgepack.flatbuffer import read_model
 from edgepack.opversions import stamp
-from tools.prediction_matrix.models import read_archive
 
 
 @pytest.fixture(scope="module")
