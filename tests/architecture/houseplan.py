@@ -29,12 +29,12 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
         }
         | {"verify"}
     ),
-    frozenset({"slotcopy", "storefile", "trust_file"}),
+    frozenset({"probing", "slotcopy", "storefile", "trust_file"}),
     frozenset({"device", "enrolment", "selftest"}),
     frozenset({"session"}),
     frozenset({"activation", "trial"}),
     frozenset({"acceptance", "installation"}),
-    frozenset({"cli_state", "cli_store"}),
+    frozenset({"cli_probe", "cli_state", "cli_store"}),
     frozenset({"cli"}),
 )
 # The host stands on the whole device package.
