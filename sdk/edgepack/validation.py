@@ -34,14 +34,13 @@ __all__ = ["Benches", "Report", "validate"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benches:
-    """Where a bundle is run: the environment with the profile's exact engine, and its emulated board, if any.
+    """Where a bundle is run: environments with the profile's exact engine, and its emulated board, if any.
 
-    `others` are the environments with the other versions of the engine that the profile accepts, in its order.
+    `engines` are in the order of the profile's versions; without any, nothing is run, and the report says so.
     """
 
-    engine: Workplace
+    engines: tuple[Workplace, ...]
     board: Userland | None = None
-    others: tuple[Workplace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,14 +114,16 @@ def validate(
                 environment="static",
             )
         )
-    checks += _replayed(model, manifest, golden, profile, benches.engine)
-    for version, place in zip(profile.engine.also, benches.others, strict=True):
+    if not benches.engines:
+        checks.append(_check("golden outputs", True, "not replayed", "replayed under the engine", "unknown"))
+        return Report(path=path, profile=profile, checks=tuple(checks))
+    for version, place in zip(profile.engine.versions, benches.engines, strict=True):
         checks += _replayed(model, manifest, golden, under(profile, version), place)
     if benches.board is not None:
         contents = Contents(model=model, golden=pack_golden(golden, manifest.model.inputs, manifest.model.outputs))
         # The profile asked for may differ from the one it was built for; the bundle is told from its own.
         here = replace(manifest, profile=profile)
-        checks.append(prove_on_board(contents, here, golden, benches.board, benches.engine.log))
+        checks.append(prove_on_board(contents, here, golden, benches.board, benches.engines[0].log))
     return Report(path=path, profile=profile, checks=tuple(checks))
 
 

@@ -60,6 +60,14 @@ def test_validate_holds_for_the_profile_it_was_built_for(built, shop, profile):
         assert any(wanted in name for name in names), names
 
 
+def test_validate_without_a_replay_needs_no_engine_and_says_what_is_not_known(built, shop, monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEPACK_CACHE", str(tmp_path / "empty"))
+    file = bundle(shop, "raspberry-pi-4")
+    done = shop.run("validate", file, "--profile", "raspberry-pi-4", "--no-prove", "--offline", "--json")
+    checks = {check["check"]: check["verdict"] for check in done.json()["checks"]}
+    assert (done.code, checks["golden outputs"]) == (0, "unknown")
+
+
 def test_validate_refuses_another_profile(built, shop):
     done = shop.run("validate", bundle(shop, "raspberry-pi-4"), "--profile", "raspberry-pi-3")
     assert done.code == 1

@@ -264,6 +264,13 @@ def validate(
             help="Device key (private PEM) that opens it. Default: the project's here, else your development key."
         ),
     ] = None,
+    prove: Annotated[
+        bool,
+        typer.Option(
+            help="Replay its golden tensors under the profile's exact engine, and measure memory. "
+            "With --no-prove only what the files tell is checked."
+        ),
+    ] = True,
     emulate: Annotated[
         bool,
         typer.Option(
@@ -297,13 +304,14 @@ def validate(
     wanted = load_profile(profile)
     device_key = device_key_from(key, passphrase_from(passphrase_file, passphrase_fd))
     trusted = trust_from(trust)
-    toolchains = [engine_toolchain(wanted.engine.name, version) for version in wanted.engine.versions]
-    engine, *others = (
+    versions = wanted.engine.versions if prove or emulate else ()
+    toolchains = [engine_toolchain(wanted.engine.name, version) for version in versions]
+    engines = tuple(
         Workplace(python=ensure(toolchain, offline=offline, say=reporter.say), log=reporter.log, say=reporter.say)
         for toolchain in toolchains
     )
     board = userland_for(wanted, offline=offline, say=reporter.say) if emulate else None
-    benches = Benches(engine=engine, board=board, others=tuple(others))
+    benches = Benches(engines=engines, board=board)
     with reporter.step(f"validating {bundle.name}"):
         report = run_validate(bundle, wanted, trusted, device_key, benches)
     show_report(report, as_json=as_json)
