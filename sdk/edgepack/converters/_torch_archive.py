@@ -12,7 +12,8 @@ import ast
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,7 +29,7 @@ _OPERATORS = re.compile(
     r"_operator\.(?:abs|add|and_|eq|floordiv|ge|getitem|gt|inv|le|lshift|lt|mod|mul|ne|neg|not_|or_|pos|pow|rshift|sub|"
     r"truediv|xor)"
 )
-_FILE_OPERATORS = ("from_file", "save", "load")
+_FILE_OPERATORS = ("from_file", "save", "load", "load_tensor")
 _CONTROL_FLOW = re.compile(r"torch\.ops\.higher_order\.(?:cond|while_loop|scan|map\w*)\b")
 # Names of tensors, parameters and devices: of parts that PyTorch pastes into Python source.
 _NAME = re.compile(r"[\w.:]*", re.ASCII)
@@ -49,7 +50,13 @@ _TREES = frozenset(
 # Texts that are data to PyTorch: strings it passes on.
 _FREE_TEXT = frozenset({"as_string", "as_strings", "torch_version"})
 _DROPPED = ("extra/", "data/aotinductor/", "data/sample_inputs/")
-_FILE_CALL = re.compile(rb"(?:torch|aten)\.(?:" + "|".join(_FILE_OPERATORS).encode() + rb")\(")
+# What the code of a TorchScript file is made of, as PyTorch has it. A quotation mark alone is none of that:
+# where what one reads as text is code to the other, something could hide.
+_TOKEN = re.compile(
+    r"""#[^\n"']*|\s+|\\|(?P<text>\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"""
+    r"""(?!\"{3})"(?:\\.|[^"\\\n])*"|(?!'{3})'(?:\\.|[^'\\\n])*')|(?P<name>\w+)|(?P<sign>.)""",
+    re.DOTALL,
+)
 
 
 def refuse_file_access(source: Path) -> None:
@@ -59,9 +66,42 @@ def refuse_file_access(source: Path) -> None:
         ConversionError: it does, or it is damaged.
     """
     for name, data in _members(source, lambda name: "/code/" in name and name.endswith(".py")):
-        if found := _FILE_CALL.search(re.sub(rb"[\s\\]+", b"", data)):
-            call = found[0].decode().rstrip("(")
-            raise ConversionError(f"the TorchScript code in {name.partition('/')[2]} opens files ({call})")
+        if found := _file_access(data.decode("utf-8", "replace")):
+            raise ConversionError(
+                f"the TorchScript code in {name.partition('/')[2]} opens files, or calls something named like what "
+                f"does ({found})",
+                hint="take it out of the model, or give it another name, and script it again",
+            )
+
+
+def _file_access(code: str) -> str:
+    """Return where code names an operator that opens files, '' if nowhere.
+
+    That is ``.save`` of anything, because `torch` may stand in it under another name, or getattr with that name.
+    """
+    tokens = [found for found in _TOKEN.finditer(code) if found.lastgroup]
+    for i, token in enumerate(tokens):
+        before = tokens[i - 1][0] if i else ""
+        if token.lastgroup == "sign" and token[0] in "\"'":
+            return "a text without an end"
+        if before == "." and token[0] in _FILE_OPERATORS:
+            return f"{tokens[i - 2][0] if i > 1 else ''}.{token[0]}"
+        if token[0] == "getattr" and (name := _looked_up(islice(tokens, i + 1, None))) in (None, *_FILE_OPERATORS):
+            return f"getattr {name or 'of a name put together'}"
+    return ""
+
+
+def _looked_up(tokens: Iterable[re.Match[str]]) -> str | None:
+    """Return the name that ``(module, "name")`` looks up, None where it is no plain text."""
+    depth = 0
+    last: list[re.Match[str]] = []
+    for token in tokens:
+        depth += (token[0] in "([{") - (token[0] in ")]}")
+        if depth == 0:
+            break
+        last = [] if token[0] == "," and depth == 1 else [*last, token]
+    plain = len(last) == 1 and last[0].lastgroup == "text" and re.fullmatch(r"""(["'])([\w.]*)\1""", last[0][0])
+    return plain[2] if plain else None
 
 
 def pickled_members(source: Path) -> list[bytes]:

@@ -179,13 +179,40 @@ def scripted(path: Path, code: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "code", [b"torch.save(x, 'f')", b"torch . save (x)", b"ops.aten.from_file('f')", b"torch.\\\n  load('f')"]
+OPENING_FILES = (
+    b"torch.save(x, 'f')",
+    b"torch . save (x)",
+    b"ops.aten.from_file('f')",
+    b"torch.\\\n  load('f')",
+    b"(torch.save)(x, 'f')",
+    b"(torch. # a remark\n save)(x, 'f')",
+    b"x\n  t = torch\n  t.save(x, 'f')",
+    b"x\n  f = torch.save\n  f(x, 'f')",
+    b"getattr(torch, 'save')(x, 'f')",
+    b"getattr(torch, 'sa' \"ve\")(x, 'f')",
+    b"getattr(torch, '\\163ave')(x, 'f')",
+    b"getattr(torch, 'save'",
+    b"""x\n  \"\"\"a"'\"\"\"\n  torch.save(x, 'f')\n  "'\"""",
+    b"""x # type: \"\"\"\n  \"\"\"\n  torch.save(x, 'f')\n  # \"\"\"""",
+    b"x # don't",
 )
+
+
+@pytest.mark.parametrize("code", OPENING_FILES)
 def test_torchscript_that_opens_files_is_refused(tmp_path: Path, code: bytes) -> None:
     with pytest.raises(ConversionError, match="opens files"):
         refuse_file_access(scripted(tmp_path / "net.pt", b"def forward(self, x):\n  return " + code))
 
 
-def test_torchscript_that_only_computes_passes(tmp_path: Path) -> None:
-    refuse_file_access(scripted(tmp_path / "net.pt", b"def forward(self, x):\n  return torch.add(self.save(x), x)"))
+COMPUTING = (
+    b"torch.add(self.saved(x), x)",
+    b"getattr(self.layers, '0')(x)",
+    b'(getattr(self.layers, "0")).forward(x, )',
+    b"torch.add(x, load)  # torch.save(x)",
+    b"annotate(str, '.save(')",
+)
+
+
+@pytest.mark.parametrize("code", COMPUTING)
+def test_torchscript_that_only_computes_passes(tmp_path: Path, code: bytes) -> None:
+    refuse_file_access(scripted(tmp_path / "net.pt", b"def forward(self, x):\n  return " + code))
