@@ -10,6 +10,7 @@ An entry::
     [[model]]
     name = "digits"
     path = "mnist_conv/model.onnx"
+    module = "mnist_conv/model.py:Net"    # of a PyTorch state dict, for --module
     data = "data/mnist_5k.npz"            # an .npz; `array` and `labels` name what is in it
     array = "x"
     labels = "y"                          # only where there are true classes
@@ -17,6 +18,8 @@ An entry::
                                           # and `enlarge` the second and third
     multiply = 0.00392156862745098        # then `add`; an integer `dtype` rounds and clips
     dtype = "float32"
+    random = 500                          # without `data`: so many rows from a normal distribution, whose `mean` and
+                                          # `deviation` are lists
     calibration = 100                     # the first ones; the rest is for evaluation
     network = "digits"
     options = ["--input", "x:1,16000"]    # of `edgepack build`
@@ -72,14 +75,19 @@ def read_list(path: Path, folder: Path) -> list[Entry]:
     entries = []
     for table in tomllib.loads(path.read_text("utf-8"))["model"]:
         source = folder / table.pop("path")
+        options = tuple(table.pop("options", ()))
+        if "module" in table:
+            options += ("--module", str(folder / table.pop("module")))
+        if "data" in table:
+            table["data"] = folder / table["data"]
         entries.append(
             Entry(
                 name=table.pop("name"),
                 path=source,
-                options=tuple(table.pop("options", ())),
+                options=options,
                 network=table.pop("network", ""),
                 refused=table.pop("refused", ""),
-                data={**table, "data": folder / table["data"]},
+                data=table,
             )
         )
     return entries
@@ -87,6 +95,10 @@ def read_list(path: Path, folder: Path) -> list[Entry]:
 
 def samples(making: Mapping[str, Any]) -> tuple[Array, Array | None]:
     """Return all samples of an entry as its model takes them, and the true classes if there are any."""
+    if "random" in making:
+        shape = (making["random"], len(making["mean"]))
+        drawn = np.random.default_rng(0).normal(making["mean"], making["deviation"], shape)
+        return drawn.astype(np.float32), None
     with np.load(making["data"]) as archive:
         array = archive[making.get("array", "x")]
         labels = archive[making["labels"]] if "labels" in making else None

@@ -26,6 +26,21 @@ def test_samples_are_made_as_the_list_says(tmp_path: Path) -> None:
     assert labels is not None
 
 
+def test_rows_are_drawn_where_there_is_no_data() -> None:
+    array, labels = samples({"random": 400, "mean": [0.0, 100.0], "deviation": [1.0, 10.0]})
+    assert (array.shape, array.dtype, labels) == ((400, 2), np.float32, None)
+    assert array.mean(axis=0) == pytest.approx([0, 100], abs=2)
+    assert array.std(axis=0) == pytest.approx([1, 10], rel=0.1)
+
+
+def test_code_of_a_state_dict_is_looked_for_in_the_same_folder(tmp_path: Path) -> None:
+    (tmp_path / "l.toml").write_text(
+        '[[model]]\nname = "n"\npath = "n.pth"\nmodule = "a/m.py:Net"\nrandom = 1\nmean = [0]\ndeviation = [1]\n'
+    )
+    (entry,) = read_list(tmp_path / "l.toml", Path("models"))
+    assert entry.options == ("--module", "models/a/m.py:Net")
+
+
 def test_whole_numbers_are_rounded_and_clipped(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.array([-300.0, 0.6, 300.0]))
     assert samples({"data": tmp_path / "d.npz", "dtype": "int8"})[0].tolist() == [-128, 1, 127]
