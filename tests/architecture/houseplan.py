@@ -61,6 +61,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         | {"layout", "tensor_types"}
     ),
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
+    | {"converters._onnx_classes"}
     | {"profile_check"}
     | {"converters._torch"},
     frozenset({"converters._onnx_reference", "limits"}),

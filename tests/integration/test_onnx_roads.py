@@ -76,6 +76,7 @@ ONNX2TF = {
     "gru": "with recurrent operators as formulas",
     "rnn": "with recurrent operators as formulas",
     "forest": "cleaned by onnxslim",
+    "table": "cleaned by onnxslim",
 }
 ONNX_TF = {
     "images": "cleaned by onnxslim",
@@ -84,6 +85,7 @@ ONNX_TF = {
     "attention": "cleaned by onnxslim, Attention inlined",
     "lstm": "with recurrent operators as formulas",
     "forest": "cleaned by onnxslim",
+    "table": "cleaned by onnxslim",
 }
 
 
@@ -123,6 +125,25 @@ def test_whole_numbers_computed_in_a_narrower_type_are_told(models: Path, onnx2t
     verdict_of(onnx2tf, models / "forest")
     assert interface(models / "forest", "onnx2tf")[1] == "label: int64[1]"
     assert "int64 computed in int32: 'label'" in notes(models / "forest", "onnx2tf")
+
+
+def test_a_text_and_a_table_become_numbers_and_the_notes_say_which(models: Path, onnx2tf: Pair) -> None:
+    verdict_of(onnx2tf, models / "table")
+    assert interface(models / "table", "onnx2tf")[1:] == ["class: int64[1]", "table: float32[1, 2]"]
+    assert notes(models / "table", "onnx2tf")[-2:] == [
+        "output 'class', a text in the source, is the place of the class: 0 = no, 1 = yes",
+        "output 'table', a table in the source, is the scores of the classes no, yes",
+    ]
+
+
+def test_a_table_that_is_not_its_scores_is_refused(models: Path, onnx2tf: Pair) -> None:
+    verdict, said = verdict_of(onnx2tf, models / "table of one name")
+    assert (verdict, said) == (REFUSED, "output 'table' cannot be told in numbers: those of the scores are others")
+
+
+def test_texts_that_the_model_itself_reads_are_refused(models: Path, onnx2tf: Pair) -> None:
+    verdict, said = verdict_of(onnx2tf, models / "texts")
+    assert (verdict, said.partition(" (")[0]) == (REFUSED, "output 'text' is no tensor of a known type")
 
 
 def test_a_model_of_an_operator_set_onnxruntime_dropped_is_raised(models: Path, onnx2tf: Pair) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from edgepack.converters._onnx_ml_svm import svm_classifier, svm_regressor
 from edgepack.converters._onnx_ml_trees import tree_classifier, tree_regressor
 from edgepack.converters._onnx_ml_writer import Site, class_outputs, in_place_of, post_transform
+from edgepack.converters._options import first_line
 from edgepack.errors import ConversionError
 
 __all__ = ["DOMAIN", "without_ml_operators"]
@@ -40,10 +41,8 @@ def without_ml_operators(model: Any) -> Any:
     copy.CopyFrom(model)
     opset = max((item.version for item in copy.opset_import if item.domain in ("", "ai.onnx")), default=0)
     if opset < _OLDEST_OPSET:
-        raise ConversionError(
-            f"the model has operators of {DOMAIN} and opset {opset}; they are rewritten from {_OLDEST_OPSET} on",
-            hint=f"export it with target_opset={_OLDEST_OPSET} or later",
-        )
+        # skl2onnx states the oldest that has the operators of a model, often 9.
+        copy, opset = _raised(copy, opset), _OLDEST_OPSET
     _rewrite(copy, opset, [node.output[0] for node in copy.graph.node if node.op_type == _LAST])
     copy = onnx.shape_inference.infer_shapes(copy)
     # One by one: an Imputer has to know how wide its input is, which nothing tells before those in front are gone.
@@ -55,6 +54,19 @@ def without_ml_operators(model: Any) -> Any:
     del copy.opset_import[:]
     copy.opset_import.extend(kept)
     return copy
+
+
+def _raised(model: Any, opset: int) -> Any:
+    import onnx.version_converter
+
+    try:
+        return onnx.version_converter.convert_version(model, _OLDEST_OPSET)
+    except Exception as error:
+        raise ConversionError(
+            f"the model has operators of {DOMAIN} and opset {opset}; they are rewritten from {_OLDEST_OPSET} on, and "
+            f"onnx cannot raise it: {first_line(error)}",
+            hint=f"export it with target_opset={_OLDEST_OPSET} or later",
+        ) from error
 
 
 def _rewrite(model: Any, opset: int, left: Sequence[str]) -> None:

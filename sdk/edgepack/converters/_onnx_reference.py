@@ -20,6 +20,7 @@ from edgepack.converters._interface import (
     with_signature,
 )
 from edgepack.converters._onnx_batch import notes_on_the_batch
+from edgepack.converters._onnx_classes import WAY_OUT, plain_classes
 from edgepack.converters._onnx_disputed import refuse_disputed
 from edgepack.converters._onnx_engine import engine_rows
 from edgepack.converters._onnx_graph import INPUT, OUTPUT, input_specs
@@ -82,14 +83,18 @@ def opened(request: ConversionRequest, shapes: tuple[str, ...], limit: float) ->
     except Exception as error:
         raise ConversionError(f"onnx cannot read the model: {first_line(error)}") from error
     refuse_disputed(model)
+    plain = plain_classes(model)
+    model = plain.model if plain else model
     inputs = input_specs(model, named_shapes(shapes))
     check_dtypes(shapes, inputs)
     feeds = bind_feeds(request.feeds, inputs, "calibration data")
     raised = raised_for_onnxruntime(model)
-    file = request.source if raised is model else raised.SerializeToString()
+    file = request.source if raised is model and not plain else raised.SerializeToString()
     outputs, reference = _reference(file, inputs, feeds)
     if raised is not model:
         confirm(model, feeds, reference)
+    if plain:
+        plain.confirm(request.source, feeds, reference)
     return Source(
         model=raised,
         inputs=inputs,
@@ -101,6 +106,7 @@ def opened(request: ConversionRequest, shapes: tuple[str, ...], limit: float) ->
         notes=(
             *notes_on_the_batch(file if isinstance(file, bytes) else str(file), feeds, reference),
             *(() if raised is model else (raised_note(model),)),
+            *(plain.notes() if plain else ()),
         ),
     )
 
@@ -128,7 +134,10 @@ def _reference(
     for name, column in zip(names, zip(*rows, strict=True), strict=True):
         first = column[0]
         if not isinstance(first, np.ndarray) or str(first.dtype) not in DTYPES:
-            raise ConversionError(f"output {name!r} is no tensor of a known type ({', '.join(DTYPES)})")
+            raise ConversionError(
+                f"output {name!r} is no tensor of a known type ({', '.join(DTYPES)})",
+                hint=WAY_OUT if not isinstance(first, np.ndarray) or first.dtype == object else None,
+            )
         if any(value.shape != first.shape for value in column):
             raise ConversionError(f"output {name!r} changes its shape from sample to sample: a device needs it fixed")
         specs.append(TensorSpec(name=name, dtype=str(first.dtype), shape=first.shape))

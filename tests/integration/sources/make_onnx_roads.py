@@ -24,12 +24,15 @@ def noise(*shape, kind="float32"):
 
 
 def write(name, nodes, inputs, outputs, constants=None, opset=17, wanted=None):
-    """`inputs` by name, one sample each; `outputs` are names with a dtype and a shape, onnxruntime's or `wanted`."""
+    """`inputs` by name, one sample each; `outputs` are names with a dtype and a shape, or ONNX's own description.
+
+    What they are is what onnxruntime says, or `wanted`.
+    """
     values = [
         helper.make_tensor_value_info(key, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
         for key, value in inputs.items()
     ]
-    results = [helper.make_tensor_value_info(*output) for output in outputs]
+    results = [helper.make_tensor_value_info(*output) if type(output) is tuple else output for output in outputs]
     weights = [numpy_helper.from_array(value, key) for key, value in (constants or {}).items()]
     if opset < 7:
         # So long ago, weights were inputs too.
@@ -47,7 +50,7 @@ def write(name, nodes, inputs, outputs, constants=None, opset=17, wanted=None):
         runnable = onnx.version_converter.convert_version(model, 13)
         del runnable.graph.value_info[:]
     found = wanted or onnxruntime.InferenceSession(runnable.SerializeToString()).run(None, inputs)
-    names = tuple(key for key, _, _ in outputs)
+    names = tuple(result.name for result in results)
     write_arrays(folder / "outputs.npz", {key: [value] for key, value in zip(names, found, strict=True)})
     case = Case(
         suite="roads", name=name, operator="", inputs=tuple(inputs), outputs=names, sets=1, rtol=1e-3, atol=1e-5
@@ -140,30 +143,66 @@ write(
     [("y", FLOAT, [1, 1, 5, 5])],
     {"shape": np.array([1, 1, 5, 5])},
 )
-# Two trees that vote, of two classes, as skl2onnx writes a forest. onnxruntime 1.26 and 1.27 compute it wrongly.
+
+
+def forest(**classes):
+    """Two trees that vote, of two classes, as skl2onnx writes them. onnxruntime 1.26 and 1.27 compute it wrongly."""
+    return node(
+        "TreeEnsembleClassifier",
+        ["x"],
+        ["label", "probabilities"],
+        domain="ai.onnx.ml",
+        nodes_treeids=[0, 0, 0, 1, 1, 1],
+        nodes_nodeids=[0, 1, 2] * 2,
+        nodes_featureids=[0, 0, 0, 1, 0, 0],
+        nodes_values=[0.5, 0.0, 0.0] * 2,
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * 2,
+        nodes_truenodeids=[1, 0, 0] * 2,
+        nodes_falsenodeids=[2, 0, 0] * 2,
+        class_treeids=[0, 0, 1, 1],
+        class_nodeids=[1, 2] * 2,
+        class_ids=[0] * 4,
+        class_weights=[0.4, 0.1, 0.3, 0.2],
+        **classes,
+    )
+
+
+def table(name, classes):
+    """The forest with its classes as texts and its probabilities as a table, by the old operators skl2onnx states."""
+    kind = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(FLOAT, []))
+    )
+    write(
+        name,
+        [
+            forest(classlabels_strings=["no", "yes"]),
+            node("ZipMap", ["probabilities"], ["table"], domain="ai.onnx.ml", classlabels_strings=classes),
+            node("Identity", ["label"], ["class"]),
+        ],
+        {"x": np.array([[0, 1]], np.float32)},
+        [("class", TensorProto.STRING, [1]), helper.make_value_info("table", kind)],
+        opset=9,
+        wanted=[np.array([1]), np.array([[0.4, 0.6]], np.float32)],
+    )
+
+
 write(
     "forest",
-    [
-        node(
-            "TreeEnsembleClassifier",
-            ["x"],
-            ["label", "probabilities"],
-            domain="ai.onnx.ml",
-            classlabels_int64s=[0, 1],
-            nodes_treeids=[0, 0, 0, 1, 1, 1],
-            nodes_nodeids=[0, 1, 2] * 2,
-            nodes_featureids=[0, 0, 0, 1, 0, 0],
-            nodes_values=[0.5, 0.0, 0.0] * 2,
-            nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * 2,
-            nodes_truenodeids=[1, 0, 0] * 2,
-            nodes_falsenodeids=[2, 0, 0] * 2,
-            class_treeids=[0, 0, 1, 1],
-            class_nodeids=[1, 2] * 2,
-            class_ids=[0] * 4,
-            class_weights=[0.4, 0.1, 0.3, 0.2],
-        )
-    ],
+    [forest(classlabels_int64s=[0, 1])],
     {"x": np.array([[0, 1]], np.float32)},
     [("label", TensorProto.INT64, [1]), ("probabilities", FLOAT, [1, 2])],
     wanted=[np.array([1]), np.array([[0.4, 0.6]], np.float32)],
+)
+table("table", ["no", "yes"])
+table("table of one name", ["no", "no"])
+write(
+    "texts",
+    [
+        forest(classlabels_strings=["no", "yes"]),
+        node("LabelEncoder", ["label"], ["class"], domain="ai.onnx.ml", classes_strings=["no", "yes"]),
+        node("Identity", ["label"], ["text"]),
+    ],
+    {"x": np.array([[0, 1]], np.float32)},
+    [("class", TensorProto.INT64, [1]), ("text", TensorProto.STRING, [1])],
+    wanted=[np.array([1]), np.array([1])],
 )
