@@ -15,6 +15,7 @@ from edgepack.errors import GateError, PassError
 from edgepack.evaluate import doubt, predictions
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.model import Refusal, TFLiteModel
+from edgepack.offline import refuse_missing
 from edgepack.recipe import AUTO, Recipe
 from edgepack.release import Chosen, Work, pack_chosen
 from edgepack.reporter import Reporter
@@ -102,6 +103,8 @@ def build(
 
 def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Reporter) -> Work:
     """Return the converted model, proven equal to its source, and everything the candidates need."""
+    if offline:
+        refuse_missing(inputs.source.format, recipe.via, inputs.profiles)
     bench = _bench(recipe, inputs.profiles, offline, reporter)
     boards = _boards(recipe, inputs.profiles, offline, reporter)
     converted = convert_source(recipe, inputs, offline=offline, reporter=reporter)

@@ -75,7 +75,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer"}
         | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
-    frozenset({"conversion"}),
+    frozenset({"conversion", "offline"}),
     frozenset({"builder"}),
     frozenset({"cli.options", "cli.request", "cli.show"}),
     frozenset({"cli.request_trust", "cli.show_keys", "cli.show_profiles", "cli.show_toolchains"}),
