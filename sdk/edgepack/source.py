@@ -304,7 +304,11 @@ def _walk(folder: Path, fail: Callable[[OSError], None]) -> Iterator[Path]:
                     f"{folder}: {path.relative_to(folder)} is a link to {path.resolve()}",
                     hint="a model's files lie in its folder: copy it with links followed, cp -rL",
                 )
-        yield from (Path(where) / name for name in names)
+        for path in (Path(where) / name for name in names):
+            # To open a pipe would wait for somebody who writes into it.
+            if not path.is_file():
+                raise SourceModelError(f"{folder}: {path.relative_to(folder)} is no file that can be read")
+            yield path
 
 
 def _folder_digest(folder: Path) -> str:

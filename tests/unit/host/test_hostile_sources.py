@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import pickle
 import struct
 import zipfile
@@ -202,6 +203,18 @@ def test_a_link_inside_a_saved_model_is_read_as_the_file_it_is(folder: Path) -> 
     (saved_model(folder) / "variables" / "x").write_bytes(b"weights")
     (folder / "y").symlink_to("variables/x")
     assert detect(folder).format == "saved_model"
+
+
+def test_a_pipe_in_a_saved_model_is_refused_and_not_waited_for(folder: Path) -> None:
+    os.mkfifo(saved_model(folder) / "pipe")
+    with pytest.raises(SourceModelError, match="pipe is no file"):
+        detect(folder)
+
+
+def test_a_link_to_nothing_in_a_saved_model_is_refused(folder: Path) -> None:
+    (saved_model(folder) / "gone").symlink_to("nothing")
+    with pytest.raises(SourceModelError, match="gone is no file"):
+        detect(folder)
 
 
 # scikit-learn: told apart by names in the file
