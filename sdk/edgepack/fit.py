@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgepack.engine_ops import Support, support
+from edgepack.delegates import delegation
+from edgepack.engine_ops import Support, oldest_with, support
 from edgepack.flatbuffer import ModelView, SubgraphView, read_model
 from edgepack.opversions import required_versions
 from edgepack.schemes import scheme_of, scheme_of_view
@@ -43,6 +44,8 @@ def check_fit(model: bytes, profile: DeviceProfile) -> tuple[Finding, ...]:
         _op_versions(view, profile),
         _custom_ops(view),
         _tensor_types(view, profile),
+        _dynamic_tensors(view),
+        *_speed(view, profile),
         _storage(view, profile),
         _memory(view, profile),
         _quantization(view, profile),
@@ -85,6 +88,15 @@ def _op_versions(view: ModelView, profile: DeviceProfile) -> Finding:
     )
 
 
+def _other_engine(view: ModelView, engine: str) -> str:
+    versions = zip(view.opcodes, required_versions(view), strict=True)
+    needed = [(code.name, version) for code, version in versions if code.name != "CUSTOM"]
+    known = {name: oldest_with(name, needed) for name in dict.fromkeys((engine, "ai-edge-litert"))}
+    newer = " or ".join(f"{name} {version}" for name, version in known.items() if version)
+    way = "quantize for this engine, or convert with an older form of the operator"
+    return f"{way}; or take {newer} or newer, which has all of them" if newer else way
+
+
 def _weakest(supports: Iterable[Support]) -> str:
     return "estimated" if any(s.verdict != "measured" for s in supports) else "measured"
 
@@ -117,6 +129,51 @@ def _tensor_types(view: ModelView, profile: DeviceProfile) -> Finding:
         found="; ".join(f"{p.found}: {p.effect}" for p in problems) or "nothing this engine is known to get wrong",
         wanted=f"types and scales that {_engine(profile)} computes right",
         remedy="; ".join(sorted({p.remedy for p in problems})),
+    )
+
+
+def _dynamic_tensors(view: ModelView) -> Finding:
+    graph = view.subgraphs[0]
+    names = {i: graph.tensors[i].name for i in graph.inputs if -1 in graph.tensors[i].shape_signature}
+    inner = view.is_dynamic and not names
+    return Finding(
+        check="dynamic tensors",
+        holds=True,
+        verdict="measured",
+        found=f"inputs with an open dimension: {', '.join(names.values())}"
+        if names
+        else "none among the inputs, some inside the graph"
+        if inner
+        else "none",
+        wanted="any; an open dimension costs XNNPACK, and memory is known for the stored shapes only",
+        remedy="",
+    )
+
+
+def _speed(view: ModelView, profile: DeviceProfile) -> tuple[Finding, Finding]:
+    """Return what XNNPACK runs, and for what the threads are: both are about speed and refuse nothing."""
+    engine = profile.engine
+    found = delegation(view, engine.name, engine.version, profile.hardware.arch)
+    share = f"{found.taken} of {found.operators} operators"
+    left = [f"falls back: {', '.join(found.left)}"] if found.left else []
+    unsure = [f"not certain: {', '.join(found.unsure)}"] if found.unsure else []
+    return (
+        Finding(
+            check="XNNPACK",
+            holds=True,
+            verdict=found.verdict if found.taken or found.left or found.why else "unknown",
+            found="; ".join([f"none: {found.why}" if found.why else share, *left, *unsure]),
+            wanted="any; what falls back runs on the engine's slower kernels",
+            remedy="",
+        ),
+        Finding(
+            check="threads",
+            holds=engine.num_threads <= profile.hardware.cores,
+            verdict="measured",
+            found=f"{engine.num_threads}, which share the work inside one operator at a time",
+            wanted=f"at most the {profile.hardware.cores} cores",
+            remedy="" if engine.num_threads <= profile.hardware.cores else "lower num_threads in the profile",
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from edgepack.flatbuffer import ModelView, OperatorView, SubgraphView, TensorVie
 from edgepack.opversions import release
 from edgepack.schemes import WEIGHT_INPUTS
 
-__all__ = ["MEASURED_ENGINES", "TypeProblem", "type_problems"]
+__all__ = ["MEASURED_ENGINES", "TypeProblem", "Use", "operator_uses", "type_problems"]
 
 # Where every scheme edgepack makes was run, operator by operator; about other versions a clean answer is an estimate.
 MEASURED_ENGINES = (("tflite-runtime", "2.14.0"), ("ai-edge-litert", "2.3.0"))
@@ -25,6 +25,7 @@ MEASURED_ENGINES = (("tflite-runtime", "2.14.0"), ("ai-edge-litert", "2.3.0"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
     engine: str
+    since: str | None
     below: str | None
     operators: tuple[str, ...]
     activations: tuple[str, ...]
@@ -32,16 +33,28 @@ class _Rule:
     layout: str
     effect: str
     remedy: str
+    source: str
+
+    def is_about(self, engine: str, at: tuple[int, ...]) -> bool:
+        return (
+            self.engine in ("*", engine)
+            and (self.since is None or release(self.since) <= at)
+            and (self.below is None or at < release(self.below))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeProblem:
-    """One operator type the engine cannot be trusted with: `found` says what, `effect` what happens."""
+    """One operator type the engine cannot be trusted with: `found` says what, `effect` what happens.
+
+    `source` is where that is known from.
+    """
 
     operator: str
     found: str
     effect: str
     remedy: str
+    source: str
 
 
 @cache
@@ -50,6 +63,7 @@ def _rules() -> tuple[_Rule, ...]:
     return tuple(
         _Rule(
             engine=row["engine"],
+            since=row["since"],
             below=row["below"],
             operators=tuple(row["operators"]),
             activations=tuple(row["activations"]),
@@ -57,6 +71,7 @@ def _rules() -> tuple[_Rule, ...]:
             layout=row["layout"],
             effect=row["effect"],
             remedy=row["remedy"],
+            source=row["source"],
         )
         for row in json.loads(table.read_text(encoding="utf-8"))
     )
@@ -65,12 +80,10 @@ def _rules() -> tuple[_Rule, ...]:
 def type_problems(model: ModelView, engine: str, version: str) -> tuple[TypeProblem, ...]:
     """Return what of the model this engine gets wrong, each kind once."""
     at = release(version)
-    rules = [
-        rule for rule in _rules() if rule.engine in ("*", engine) and (rule.below is None or at < release(rule.below))
-    ]
+    rules = [rule for rule in _rules() if rule.is_about(engine, at)]
     found: dict[TypeProblem, None] = {}
-    for graph, operator in model.operators():
-        for use in _uses(graph, operator):
+    for graph in model.subgraphs:
+        for _, use in operator_uses(graph):
             for rule in rules:
                 if use.falls_under(rule):
                     found[use.problem(rule)] = None
@@ -78,13 +91,16 @@ def type_problems(model: ModelView, engine: str, version: str) -> tuple[TypeProb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Use:
+class Use:
+    """One operator with one of its weight tensors, told by types: "" where it has none."""
+
     operator: str
     activation: str
     weight: str
     layouts: tuple[str, ...]
 
     def falls_under(self, rule: _Rule) -> bool:
+        """Return whether a rule is about this use."""
         return (
             ("*" in rule.operators or self.operator in rule.operators)
             and ("*" in rule.activations or self.activation in rule.activations)
@@ -93,6 +109,7 @@ class _Use:
         )
 
     def problem(self, rule: _Rule) -> TypeProblem:
+        """Return what the rule says of it."""
         weight = f" with {self.weight} weights" if self.weight else ""
         layout = "" if rule.layout == "any" else f" ({rule.layout.replace('_', ' ')})"
         return TypeProblem(
@@ -100,21 +117,32 @@ class _Use:
             found=f"{self.operator} on {self.activation}{weight}{layout}",
             effect=rule.effect,
             remedy=rule.remedy,
+            source=rule.source,
         )
 
 
-def _uses(graph: SubgraphView, operator: OperatorView) -> Iterator[_Use]:
+def operator_uses(graph: SubgraphView) -> Iterator[tuple[int, Use]]:
+    """Yield every operator of a graph with its position, once for each of its weight tensors."""
+    densified = {o.outputs[0]: o for o in graph.operators if o.name == "DENSIFY" and len(o.outputs) == 1}
+    for position, operator in enumerate(graph.operators):
+        weights = WEIGHT_INPUTS.get(operator.name, ())
+        sparse = {i for i in weights if i < len(operator.inputs) and operator.inputs[i] in densified}
+        for use in _uses(graph, operator, sparse):
+            yield position, use
+
+
+def _uses(graph: SubgraphView, operator: OperatorView, densified: set[int]) -> Iterator[Use]:
     operands = graph.operands(operator.inputs)
-    candidates = [operands[i] for i in WEIGHT_INPUTS.get(operator.name, ()) if i < len(operands)]
-    constants = [t for t in candidates if t is not None and t.is_constant]
+    candidates = [(i, operands[i]) for i in WEIGHT_INPUTS.get(operator.name, ()) if i < len(operands)]
+    constants = [t for i, t in candidates if t is not None and (t.is_constant or i in densified)]
     activation = next((t for t in operands if t is not None and not t.is_constant and t not in constants), None)
     kind = "float32" if operator.name == "EMBEDDING_LOOKUP" else activation.dtype if activation else ""
     if operator.name == "TRANSPOSE_CONV" and len(operands) > 2 and operands[2] is not None:
         kind = operands[2].dtype
     if not constants:
-        yield _Use(operator=operator.name, activation=kind, weight="", layouts=())
+        yield Use(operator=operator.name, activation=kind, weight="", layouts=())
     for weight in constants:
-        yield _Use(
+        yield Use(
             operator=operator.name,
             activation=kind,
             weight=weight.dtype,
@@ -125,6 +153,8 @@ def _uses(graph: SubgraphView, operator: OperatorView) -> Iterator[_Use]:
 def _layouts(operator: str, weight: TensorView, activation: TensorView | None) -> tuple[str, ...]:
     layouts = ["blockwise"] if weight.blockwise else []
     layouts.append("per_channel" if len(weight.scales) > 1 else "per_tensor")
+    if not weight.is_constant:
+        layouts.append("densified")
     grouped = operator == "CONV_2D" and activation and len(weight.shape) == len(activation.shape) == 4
     if grouped and activation and weight.shape[3] != activation.shape[3] and len(weight.scales) == 1:
         layouts.append("grouped_per_tensor")

@@ -60,6 +60,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
         | {"layout", "tensor_types"}
     ),
+    frozenset({"delegates"}),
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
     | {"converters._onnx_classes"}
     | {"profile_check"}

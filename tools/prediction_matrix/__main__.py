@@ -3,8 +3,9 @@
     python -m tools.prediction_matrix [--models] [--only ENGINE==VERSION] [--quick]
 
 ``--models`` makes the models again first (TensorFlow's toolchain, half a minute). Without ``--only`` the rows of
-all engines are written to ``matrix.csv``; with it, those of one engine are printed. ``--quick`` leaves the build's
-verdict out. Each engine's environment is made where it is missing, 150 MB each. It takes about half an hour.
+all engines are written to ``matrix.csv``, and what XNNPACK takes to ``xnnpack.csv`` among edgepack's data; with it,
+the rows of one engine are printed. ``--quick`` leaves the build's verdict out. Each engine's environment is made
+where it is missing, 150 MB each. It takes about half an hour.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import sys
 
 from edgepack.engine_ops import parse_engine
-from tools.prediction_matrix.matrix import ENGINES, MATRIX, judge, write_rows
+from tools.prediction_matrix.matrix import DELEGATES, ENGINES, MATRIX, judge, write_rows
 from tools.prediction_matrix.models import make_models, read_archive, write_archive
 
 
@@ -28,15 +29,19 @@ def main() -> int:
         write_archive(make_models())
     models = read_archive()
     engines = [parse_engine(arguments.only)] if arguments.only else ENGINES
-    rows = []
+    rows, delegates = [], []
     for name, version in engines:
         print(f"{name} {version}", file=sys.stderr, flush=True)
-        rows += judge(models, name, version, build=not arguments.quick)
+        found, taken = judge(models, name, version, build=not arguments.quick)
+        rows += found
+        delegates += taken
     if arguments.only or arguments.quick:
         write_rows(rows, sys.stdout)
     else:
         with MATRIX.open("w", encoding="utf-8", newline="") as file:
             write_rows(rows, file)
+        with DELEGATES.open("w", encoding="utf-8", newline="") as file:
+            write_rows(delegates, file)
     return 0
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from edgepack.model import TFLiteModel
 from edgepack.profiles import load_profile
 from edgepack.recipe import Gate
 from edgepack.schemes import scheme_of
+from edgepack.tensor_types import operator_uses
 from edgepack.toolchain import engine_toolchain, ensure
 from edgepack.worker import Workplace
 from edgepack_runtime.manifest import AS_IS
@@ -31,6 +32,7 @@ from tools.prediction_matrix import networks, observe
 from tools.prediction_matrix.models import read_truth
 
 MATRIX = Path(__file__).parent / "matrix.csv"
+DELEGATES = Path(__file__).parents[2] / "sdk" / "edgepack" / "data" / "xnnpack.csv"
 ENGINES = (
     ("tflite-runtime", "2.14.0"),
     *(
@@ -42,6 +44,8 @@ ENGINES = (
 )  # fmt: skip
 # Outputs that agree less with TensorFlow's own are wrong.
 RIGHT = 0.97
+# Their tensors belong to other graphs as well, so what lies before and behind them does not tell who runs them.
+_CONTROL = ("CALL_ONCE", "IF", "WHILE")
 # The checks of `edgepack.fit` that are about the profile's figures, which no engine decides.
 _BUDGETS = ("storage", "memory (estimated)", "quantization")
 
@@ -59,6 +63,17 @@ class Row:
     replay: str
     build: str
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelegateRow:
+    """One kind of operator under one engine: `taken` is whether XNNPACK took it, yes, no or some."""
+
+    engine: str
+    operator: str
+    activation: str
+    weight: str
+    taken: str
 
 
 def profile_of(engine: str, version: str, model: bytes) -> DeviceProfile:
@@ -80,8 +95,10 @@ def predict(model: bytes, engine: str, version: str) -> tuple[str, str, str]:
     return ("refused" if bad else "good"), known_by, "; ".join(f"{f.check}: {f.found}" for f in bad)
 
 
-def judge(models: Mapping[str, bytes], engine: str, version: str, *, build: bool) -> list[Row]:
-    """Return a row for each model.
+def judge(
+    models: Mapping[str, bytes], engine: str, version: str, *, build: bool
+) -> tuple[list[Row], list[DelegateRow]]:
+    """Return a row for each model, and one for each kind of operator in them: whether XNNPACK takes it.
 
     Raises:
         ToolchainError: the engine's environment cannot be made.
@@ -110,7 +127,27 @@ def judge(models: Mapping[str, bytes], engine: str, version: str, *, build: bool
                 why=why or str(seen[name].get("detail", "")),
             )
         )
-    return rows
+    return rows, _delegates(models, f"{engine}=={version}", seen)
+
+
+def _delegates(models: Mapping[str, bytes], engine: str, seen: Mapping[str, Mapping[str, Any]]) -> list[DelegateRow]:
+    counts: dict[tuple[str, str, str], list[bool]] = {}
+    for name, model in models.items():
+        view = read_model(model)
+        # A graph with an open dimension is left alone as a whole, which says nothing of its operators.
+        if "delegated" in seen[name] and not view.is_dynamic:
+            taken = set(seen[name]["delegated"])
+            for i, use in operator_uses(view.subgraphs[0]):
+                if use.operator in _CONTROL:
+                    continue
+                counts.setdefault((use.operator, use.activation, use.weight), []).append(i in taken)
+    return [
+        DelegateRow(
+            engine=engine, operator=kind[0], activation=kind[1], weight=kind[2],
+            taken="yes" if all(said) else "some" if any(said) else "no",
+        )
+        for kind, said in sorted(counts.items())
+    ]  # fmt: skip
 
 
 def network_of(model: str) -> str:
@@ -118,7 +155,7 @@ def network_of(model: str) -> str:
     return model.partition(".")[0]
 
 
-def _observed(models: Mapping[str, bytes], engine: str, python: Path) -> Mapping[str, Mapping[str, str]]:
+def _observed(models: Mapping[str, bytes], engine: str, python: Path) -> Mapping[str, Mapping[str, Any]]:
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name, model in models.items():
@@ -166,10 +203,10 @@ def _stored(values: Array, dtype: str, scales: Sequence[float], zero_points: Seq
     return stored
 
 
-def write_rows(rows: Iterable[Row], file: TextIO) -> None:
-    """Write the table."""
+def write_rows(rows: Sequence[Row] | Sequence[DelegateRow], file: TextIO) -> None:
+    """Write a table."""
     out = csv.writer(file, lineterminator="\n")
-    out.writerow([field.name for field in dataclasses.fields(Row)])
+    out.writerow([field.name for field in dataclasses.fields(rows[0])])
     for row in rows:
         out.writerow(dataclasses.astuple(row))
 

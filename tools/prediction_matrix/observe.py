@@ -48,7 +48,28 @@ def _run(interpreter: Any, path: Path, inputs: Any) -> Any:
         made.set_tensor(source["index"], _stored(values, source))
         made.invoke()
         outputs.append(_meant(made.get_tensor(result["index"]), result))
-    return np.stack(outputs)
+    return np.stack(outputs), _delegated(made)
+
+
+def _delegated(interpreter: Any) -> list[int]:
+    """Return the positions of the first graph's operators that a delegate runs.
+
+    The engine lists its nodes, those of delegates last, and says of each only which tensors go in and come out. What
+    lies between a delegate's inputs and its outputs is what it runs.
+    """
+    nodes = interpreter._get_ops_details()
+    own = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    maker = {int(tensor): i for i, node in enumerate(own) for tensor in node["outputs"]}
+    taken: set[int] = set()
+    for node in nodes[len(own) :]:
+        given = set(map(int, node["inputs"]))
+        wanted = [int(tensor) for tensor in node["outputs"]]
+        while wanted:
+            made_by = maker.get(wanted.pop())
+            if made_by is not None and made_by not in taken:
+                taken.add(made_by)
+                wanted += [int(t) for t in own[made_by]["inputs"] if int(t) not in given]
+    return sorted(taken)
 
 
 def _concordance(found: Any, wanted: Any) -> float:
@@ -61,11 +82,11 @@ def _concordance(found: Any, wanted: Any) -> float:
 
 def _report(interpreter: Any, path: Path, inputs: Any, wanted: Any) -> dict[str, object]:
     try:
-        found = _run(interpreter, path, inputs)
+        found, delegated = _run(interpreter, path, inputs)
     except Exception as error:  # noqa: BLE001 - whatever the engine raises is what is to be told
         lines = " ".join(str(error).split()) or type(error).__name__
         return {"happened": "fails", "detail": lines[:160]}
-    return {"happened": "runs", "concordance": round(_concordance(found, wanted), 4)}
+    return {"happened": "runs", "concordance": round(_concordance(found, wanted), 4), "delegated": delegated}
 
 
 def _in_a_child(interpreter: Any, path: Path, inputs: Any, wanted: Any) -> dict[str, object]:
