@@ -447,11 +447,20 @@ def test_a_manifest_that_is_no_manifest_is_refused(write):
     refused(write(bundlekit.make(recipe, manifest=b"{}").file()), FormatError, r"manifest.manifest: missing")
 
 
-def test_a_model_that_the_engine_refuses_is_an_engine_error(write):
+def unloadable() -> bytes:
     board, what = realbundle.profile(), realbundle.model()
     broken = replace(what, data=(realbundle.MODELS / "custom_op.tflite").read_bytes())
-    recipe = realbundle.recipe(broken, realbundle.manifest(what, board), board)
-    refused(write(bundlekit.make(recipe).file()), EngineError, r"refuses the model: .*NoSuchOp")
+    return bundlekit.make(realbundle.recipe(broken, realbundle.manifest(what, board), board)).file()
+
+
+def test_a_model_that_the_engine_refuses_is_an_engine_error(write):
+    refused(write(unloadable()), EngineError, r"refuses the model: .*NoSuchOp")
+
+
+def test_a_model_that_is_not_what_was_signed_never_reaches_the_engine(write):
+    # Of this one the engine would have complained first. The model is the last entry.
+    data = unloadable()
+    refused(write(data[:-1] + bytes([data[-1] ^ 1])), PayloadError, r"not the one that was signed")
 
 
 # Inputs
