@@ -11,7 +11,7 @@ from functools import cache
 
 from edgepack.opversions import minimum_runtime, release
 
-__all__ = ["Support", "as_tensorflow", "oldest_with", "parse_engine", "support"]
+__all__ = ["Support", "as_tensorflow", "oldest_with", "parse_engine", "probed_table", "support"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,11 @@ def oldest_with(engine: str, operators: Iterable[tuple[str, int]]) -> str:
             break
         oldest = _text(at)
     return oldest
+
+
+def probed_table(engine: str, version: str) -> Mapping[str, int] | None:
+    """Return the operators of an engine's wheel, 0 for those it lacks; None if this very version was not probed."""
+    return _probed().get((engine, version))
 
 
 def support(engine: str, version: str, operator: str, wanted: int) -> Support:

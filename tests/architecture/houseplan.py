@@ -41,11 +41,11 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
 HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "_confine", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
-    | {"localprofile", "profile_text"}
+    | {"localprofile", "probed", "profile_text"}
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"signers.file", "toolchain"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
-    | {"signers.pkcs11", "worker"},
+    | {"probe_ssh", "signers.pkcs11", "worker"},
     frozenset({"converters._hdf5_links", "converters._saved_model_ops"}),
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_disputed", "converters._onnx_recurrent"}
@@ -58,7 +58,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"converters._onnx_ml"}),
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
-        | {"layout", "tensor_types"}
+        | {"layout", "passes._layouts", "tensor_types"}
     ),
     frozenset({"delegates"}),
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
@@ -76,7 +76,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer"}
         | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
-    frozenset({"conversion", "offline"}),
+    frozenset({"conversion", "offline", "probe_import"}),
     frozenset({"builder"}),
     frozenset({"cli.options", "cli.request", "cli.show"}),
     frozenset({"cli.request_trust", "cli.show_keys", "cli.show_profiles", "cli.show_toolchains"}),
@@ -90,6 +90,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
             "cli.commands_trust",
         }
     ),
+    frozenset({"cli.commands_probe"}),
     frozenset({"cli.app"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

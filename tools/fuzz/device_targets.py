@@ -16,6 +16,8 @@ from dataclasses import replace
 import numpy as np
 
 from edgepack.localprofile import profile_of
+from edgepack.probe_import import default_name, profile_of_probe
+from edgepack.probed import read_probe, read_refusal
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.cli import _load_feeds
 from edgepack_runtime.compression import ZSTD, decompress, supported
@@ -209,7 +211,14 @@ def _key_file(data: bytes) -> None:
 
 
 def _probe(data: bytes) -> None:
-    """Take nine texts between record separators."""
+    """Take a probe's document, its refusal, or nine texts between record separators."""
+    if data.startswith(b'{"error"'):
+        read_refusal(data, "board")
+        return
+    if data.startswith(b"{"):
+        found = read_probe(data, "probe.json")
+        profile_of_probe(found, default_name(found))
+        return
     given = data.decode("utf-8", "replace").split("\x1e")
     texts = (given + [""] * 9)[:9]
     machine, cpuinfo, meminfo, libc, board, compatible, os, engine, version = texts
@@ -272,6 +281,6 @@ DEVICE_TARGETS = {
     "enrolment": Target(
         run=lambda data: ignore(Enrolment.from_json(data, "record")), errors=(SchemaError,), seeds=seeds.enrolments
     ),
-    "probe": Target(run=_probe, errors=(EdgepackError,), seeds=seeds.machines),
+    "probe": Target(run=_probe, errors=(EdgepackError,), seeds=lambda: [*seeds.machines(), *seeds.probe_documents()]),
     "feeds": Target(run=_feeds, errors=(InputError,), seeds=seeds.datasets),
 }

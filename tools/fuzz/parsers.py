@@ -50,6 +50,9 @@ PARSERS: dict[str, tuple[str, ...]] = {
     "edgepack_runtime.keyfiles:load_signing_key": ("key_file",),
     "edgepack_runtime.keyfiles:load_verifying_key": ("key_file",),
     "edgepack.localprofile:profile_of": ("probe",),
+    "edgepack.probe_import:profile_of_probe": ("probe",),
+    "edgepack.probed:read_probe": ("probe",),
+    "edgepack.probed:read_refusal": ("probe",),
     "edgepack_runtime.cli:_load_feeds": ("feeds",),
     "edgepack_runtime._fields:parse_json": ("manifest", "trust", "device", "store", "keras_config", "wire_message"),
     # On a host.

@@ -45,6 +45,7 @@ __all__ = [
     "machines",
     "manifests",
     "options",
+    "probe_documents",
     "profiles",
     "recipes",
     "states",
@@ -247,6 +248,23 @@ def machines() -> list[bytes]:
         (b"x86_64", pc, meminfo, b"glibc 2.40", b"", b"", b"Linux", b"tflite-runtime", b"2.14.0"),
     ]
     return [b"\x1e".join(one) for one in made]
+
+
+def probe_documents() -> list[bytes]:
+    """Return documents as `edgepack-device probe` prints them, of an engine that works and of one that does not."""
+    models = [{"name": f"{scheme}/{kind}", "verdict": "right", "error": 0.01, "reason": ""} for scheme in
+              ("float32/plain", "full_integer/per_channel") for kind in ("CONV_2D", "FULLY_CONNECTED")]  # fmt: skip
+    engine = {"name": "ai-edge-litert", "version": "2.9.9", "problem": "", "operators": [3] * 256, "models": models,
+              "threads": [[1, 1.0], [2, 0.6]], "num_threads": 2, "process_bytes": 50_000_000}  # fmt: skip
+    broken = engine | {"name": "tflite-runtime", "problem": "cannot be imported", "operators": [], "models": []}
+    machine = {"machine": "aarch64", "pointer_bits": 64, "cpuinfo": "Features\t: fp asimd\nCPU part\t: 0xd08",
+               "meminfo": "MemTotal: 8000000 kB\nMemAvailable: 6000000 kB", "cores": 4, "free_bytes": 1 << 30,
+               "free_where": "the home folder", "os": "Debian", "libc": "glibc 2.36", "python": "3.11",
+               "board": "Raspberry Pi 4", "compatible": "raspberrypi,4-model-b\0brcm,bcm2711"}  # fmt: skip
+    made = {"edgepack_probe": 1, "runtime": "0.1.0", "created": 1, "machine": machine, "write_bytes_per_second": 1}
+    refusal = {"error": "EngineError", "message": "no engine is installed here", "hint": "install one"}
+    documents = [made | {"engines": engines} for engines in ([engine], [engine, broken], [broken])]
+    return [json.dumps(one).encode() for one in (*documents, refusal, refusal | {"hint": None})]
 
 
 def datasets() -> list[bytes]:

@@ -12,6 +12,7 @@ from edgepack import __version__
 from edgepack.cli.commands_device import device
 from edgepack.cli.commands_grant import grant
 from edgepack.cli.commands_keys import keys
+from edgepack.cli.commands_probe import probe
 from edgepack.cli.commands_profiles import profiles
 from edgepack.cli.commands_toolchain import toolchain
 from edgepack.cli.commands_trust import trust as trust_commands
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(probe)
 app.add_typer(device, name="device")
 app.add_typer(grant, name="grant")
 app.add_typer(keys, name="keys")

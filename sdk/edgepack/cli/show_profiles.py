@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from edgepack.cli.show import console_for, print_table
 from edgepack.profile_check import ERROR, Difference, ProfileFinding
 from edgepack_runtime.profile import DeviceProfile
 
-__all__ = ["show_differences", "show_findings"]
+__all__ = ["show_differences", "show_findings", "show_imported"]
 
 
 def show_findings(profile: DeviceProfile, findings: Sequence[ProfileFinding], *, as_json: bool) -> None:
@@ -40,3 +41,10 @@ def show_differences(
         print_table(console_for(stderr=False), ["field", first.name, second.name], rows)
     else:
         print(f"{first.name} and {second.name} are the same")
+
+
+def show_imported(path: Path, notes: Sequence[str]) -> None:
+    """Print where the profile of a probed board is, and what is worth knowing of it."""
+    print(f"{path}: written; its budgets are assumed: set what the application may really take")
+    for note in notes:
+        print(f"  note: {note}")

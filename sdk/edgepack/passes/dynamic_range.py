@@ -4,18 +4,16 @@
 
     x(f32) -> FULLY_CONNECTED(w f32) -> y(f32)   =>   x(f32) -> FULLY_CONNECTED(w int8) -> y(f32)
 
-What a kernel makes of int8 weights beside float activations differs by engine. On tflite-runtime 2.14 (measured):
-one scale per output channel is right for CONV_2D and DEPTHWISE_CONV_2D, silently wrong for FULLY_CONNECTED and
-BATCH_MATMUL, which get one scale per tensor there; a single scale is wrong for grouped CONV_2D; TRANSPOSE_CONV and
-EMBEDDING_LOOKUP have no such kernel and stay float.
+What a kernel makes of int8 weights beside float activations differs by engine: `edgepack.passes._layouts`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgepack.errors import PassError
 from edgepack.model import PassRequest, PassResult
+from edgepack.passes._layouts import DYNAMIC_LAYOUTS, PER_CHANNEL, PER_TENSOR
 from edgepack.passes._quantizer import (
     Calibration,
     Rule,
@@ -29,22 +27,7 @@ from edgepack.passes._quantizer import (
 __all__ = ["SCHEME", "Options", "run"]
 
 SCHEME = "dynamic_range"
-_RULES = {
-    "ai-edge-litert": (
-        Rule(operator="CONV_2D"),
-        Rule(operator="DEPTHWISE_CONV_2D"),
-        Rule(operator="TRANSPOSE_CONV"),
-        Rule(operator="FULLY_CONNECTED"),
-        Rule(operator="BATCH_MATMUL"),
-        Rule(operator="EMBEDDING_LOOKUP"),
-    ),
-    "tflite-runtime": (
-        Rule(operator="CONV_2D"),
-        Rule(operator="DEPTHWISE_CONV_2D"),
-        Rule(operator="FULLY_CONNECTED", weights="TENSORWISE"),
-        Rule(operator="BATCH_MATMUL", weights="TENSORWISE"),
-    ),
-}
+_WORDS = {PER_CHANNEL: "CHANNELWISE", PER_TENSOR: "TENSORWISE"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +47,14 @@ def run(request: PassRequest) -> PassResult:
     """
     options = read_options(Options, request.options)
     engine = request.engine.partition("==")[0]
-    if engine not in _RULES:
+    if engine not in DYNAMIC_LAYOUTS:
         raise PassError(f"no dynamic-range layout was measured for engine {request.engine!r}",
-                        hint=f"measured are {', '.join(sorted(_RULES))}")  # fmt: skip
+                        hint=f"measured are {', '.join(sorted(DYNAMIC_LAYOUTS))}")  # fmt: skip
     source = load_source(request)
     rules = [
-        replace(rule, min_elements=options.min_elements)
-        for rule in _RULES[engine]
-        if rule.operator not in options.keep_float
+        Rule(operator=operator, weights=_WORDS[layout], min_elements=options.min_elements)
+        for operator, layout in DYNAMIC_LAYOUTS[engine].items()
+        if operator not in options.keep_float
     ]
     model, kept = quantize(source, rules, Calibration(), request.engine)
     count, notes = describe_weights(model, "int8")
