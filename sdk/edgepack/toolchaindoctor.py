@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgepack.errors import ToolchainError
 from edgepack.toolchain import Toolchain, base_python, cache_root, list_toolchains
-from edgepack.worker import Limits, Workplace, run_task
+from edgepack.worker import Limits, Workplace, abandoned_folders, run_task
 from edgepack_runtime.errors import EdgepackError
 
 __all__ = [
@@ -173,6 +173,7 @@ def examine_toolchains(names: Sequence[str] = ()) -> Iterator[Finding]:
             yield from _toolchain(toolchain)
     if not names:
         yield from _leftovers(known.values())
+        yield from _abandoned()
 
 
 def _machine() -> Iterator[Finding]:
@@ -318,6 +319,13 @@ def _leftovers(known: Iterable[Toolchain]) -> Iterator[Finding]:
         stale = "of an older lock file, or of an engine version without one"
         what = stale if complete else "an installation that did not end"
         text = f"{what}; {size_in_words(folder_bytes(folder))}"
+        yield Finding(subject=folder.name, severity=WARNING, text=text, remedy=f"rm -r {folder}")
+
+
+def _abandoned() -> Iterator[Finding]:
+    """Yield the private folders of builds that were killed: the model may lie in one."""
+    for folder in abandoned_folders():
+        text = f"left in {folder.parent} by a build that was killed; {size_in_words(folder_bytes(folder))}"
         yield Finding(subject=folder.name, severity=WARNING, text=text, remedy=f"rm -r {folder}")
 
 

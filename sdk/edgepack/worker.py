@@ -7,12 +7,15 @@ runs in the process that holds the signing key.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import re
 import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
@@ -27,7 +30,7 @@ from edgepack.errors import WorkerError
 from edgepack_runtime import errors as runtime_errors
 from edgepack_runtime.errors import EdgepackError, SchemaError
 
-__all__ = ["Call", "Limits", "Workplace", "run_task", "scratch_folder"]
+__all__ = ["Call", "Limits", "Workplace", "abandoned_folders", "run_task", "scratch_folder"]
 
 T = TypeVar("T")
 _TAIL_BYTES = 64 << 10
@@ -35,6 +38,9 @@ _MAX_PRINTED = 256 << 20
 # The exit code `_child` keeps for that.
 _TOO_MANY_PROCESSES = 113
 _MAX_WORDS = 2000
+# As tempfile names it, and not a folder of ours that is named for its purpose.
+_SCRATCH = re.compile(r"edgepack-[a-z0-9_]{8}")
+_SETTLED_SECONDS = 10
 # What `edgepack.cli` ends by.
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -88,9 +94,40 @@ class _Failure:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a private folder (mode 0700) that is gone afterwards, whatever happened."""
+    """Give a private folder (mode 0700) that is gone afterwards, whatever happened.
+
+    Only a process that is killed leaves it; a lock on the folder, which the kernel gives back, tells that.
+    """
     with tempfile.TemporaryDirectory(prefix="edgepack-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield Path(folder)
+        finally:
+            os.close(held)
+
+
+def abandoned_folders() -> tuple[Path, ...]:
+    """Return the scratch folders of this user whose process was killed."""
+    return tuple(sorted(path for path in Path(tempfile.gettempdir()).glob("edgepack-*") if _is_abandoned(path)))
+
+
+def _is_abandoned(path: Path) -> bool:
+    if not _SCRATCH.fullmatch(path.name):
+        return False
+    try:
+        held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        found = os.fstat(held)
+        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(held)
+    # One that was made this moment is locked in the next.
+    return found.st_uid == os.geteuid() and time.time() - found.st_mtime > _SETTLED_SECONDS
 
 
 def run_task(function: str, request: object, result_type: type[T], place: Workplace) -> T:

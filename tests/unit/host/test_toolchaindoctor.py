@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,19 @@ def test_an_installation_that_did_not_end_is_found_with_what_it_holds() -> None:
     (finding,) = of(folder.name)
     assert (finding.severity, finding.remedy) == (WARNING, f"rm -r {folder}")
     assert finding.text.startswith("an installation that did not end; 3.0 MB")
+
+
+def test_what_a_killed_build_left_is_found_with_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / "edgepack-abcdefgh"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(bytes(3_000_000))
+    os.utime(folder, (1, 1))
+    (finding,) = of(folder.name)
+    assert (finding.severity, finding.remedy) == (WARNING, f"rm -r {folder}")
+    assert finding.text == f"left in {tmp_path} by a build that was killed; 3.0 MB"
 
 
 def test_an_installation_that_goes_on_is_no_leftover() -> None:

@@ -6,7 +6,9 @@ import io
 import os
 import signal
 import stat
+import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from edgepack import _wire
 from edgepack._wire import Message
 from edgepack.errors import PassError, WorkerError
-from edgepack.worker import Limits, Workplace, run_task, scratch_folder
+from edgepack.worker import Limits, Workplace, abandoned_folders, run_task, scratch_folder
 from edgepack_runtime.errors import EdgepackError, InputError
 from workerkit.tasks import Ask, Tell
 
@@ -244,3 +246,44 @@ def test_a_scratch_folder_is_gone_after_an_error():
     with pytest.raises(KeyError), scratch_folder() as folder:
         fail_inside(folder)
     assert not folder.exists()
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def old(folder):
+    folder.mkdir(exist_ok=True)
+    os.utime(folder, (1, 1))
+    return folder
+
+
+def test_the_scratch_folder_of_a_process_that_was_killed_is_found(temporary):
+    code = (
+        "import os, sys, tempfile; from edgepack.worker import scratch_folder; tempfile.tempdir = sys.argv[1]\n"
+        "with scratch_folder(): os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, str(temporary)], env=environment, check=False)
+    (left,) = temporary.iterdir()
+    assert abandoned_folders() == ()
+    assert (old(left),) == abandoned_folders()
+
+
+def test_a_scratch_folder_in_use_is_not_abandoned(temporary):
+    with scratch_folder() as folder:
+        old(folder)
+        assert abandoned_folders() == ()
+
+
+@pytest.mark.parametrize("name", ["edgepack-board-abcdefgh", "edgepack-doctor-x", "edgepack-ABCDEFGH", "other"])
+def test_folders_of_other_names_are_nobodys_scratch(temporary, name):
+    old(temporary / name)
+    assert abandoned_folders() == ()
+
+
+def test_a_link_is_no_scratch_folder(temporary):
+    (temporary / "edgepack-abcdefgh").symlink_to(old(temporary / "elsewhere"))
+    assert abandoned_folders() == ()
