@@ -113,6 +113,7 @@ NOT_OUTSIDE = {
     "edgepack.engine_ops": "tables that ship with edgepack",
     "edgepack.opversions": "a table that ships with edgepack; models go through edgepack.flatbuffer",
     "edgepack.parity": "options that edgepack.recipe wrote",
+    "edgepack.probe_ssh": "packs the runtime; what a board answers goes through edgepack.probed",
     "edgepack.profile_check": "a table that ships with edgepack",
     "edgepack.tensor_types": "a table that ships with edgepack",
     "edgepack_runtime.apart": "what a fork of this process wrote",
