@@ -12,7 +12,8 @@ from edgepack_runtime.slots import Health, Moment, Product, Slot, SlotState, Tri
 
 __all__ = ["MAX_STORE_BYTES", "Store"]
 
-MAX_STORE_BYTES = 1 << 20
+# What the fullest list takes: all products, both slots, and why they failed in characters that JSON escapes.
+MAX_STORE_BYTES = 4 << 20
 _MAX_PRODUCTS = 256
 _MAX_SECURITY_VERSION = 2**64 - 1
 _VERSION = 1

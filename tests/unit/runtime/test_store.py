@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from edgepack_runtime.errors import StoreError
-from edgepack_runtime.slots import Health, Moment, Product, SlotState
-from edgepack_runtime.store import Store
+from edgepack_runtime.slots import Health, Moment, Product, SlotState, shown
+from edgepack_runtime.store import MAX_STORE_BYTES, Store
 from storekit import GOOD, ON_TRIAL, READY, slot
 
 OTHER = Product(name="voices", active=replace(slot(3, SlotState.GOOD), granted=True))
@@ -112,3 +112,18 @@ def test_too_many_products_are_refused():
     assert len(Store(serial=257, products=products[:256]).products) == 256
     with pytest.raises(StoreError, match="at most 256"):
         Store(serial=257, products=products)
+
+
+def test_the_fullest_list_is_not_longer_than_what_is_read():
+    # JSON needs twelve letters for such a character; names of versions are cut to 64.
+    most, products, last = "\U0001f600" * 10_000, [], 2**53 - 1
+    for i in range(256):
+        good, new = (
+            replace(
+                slot(last - 2 * i - k, SlotState.GOOD, 2**64 - 1), version=shown(most, 64), length=last, granted=True
+            )
+            for k in range(2)
+        )
+        product = Product(name=f"{i:031}", active=good, spare=replace(new, state=SlotState.INSTALLED))
+        products.append(product.activated(Health()).given_up(new.number, most))
+    assert len(Store(serial=last, products=tuple(products)).to_bytes()) <= MAX_STORE_BYTES
