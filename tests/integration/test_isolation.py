@@ -1,4 +1,7 @@
-"""A build leaves what it was asked for and nothing else: nothing at home, in the temporary folder, by the model."""
+"""A build leaves what it was asked for and nothing else: nothing at home, in the temporary folder, by the model.
+
+It makes no socket, and needs none: its children cannot (tests/unit/host/test_worker_confinement.py).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,21 @@ from edgepack.toolchain import cache_root
 
 pytestmark = pytest.mark.slow
 
+# Where the kernel lets it, there is no network; and whoever makes a socket all the same is found out.
+ALONE = """
+import ctypes, os, runpy, sys
+
+def refuse_sockets(event, arguments):
+    if event == "socket.__new__":
+        os.write(2, b"a socket was made")
+        os._exit(9)
+
+libc = ctypes.CDLL(None)
+libc.unshare(0x40000000) == 0 or libc.unshare(0x50000000)
+sys.addaudithook(refuse_sockets)
+sys.argv[0] = "edgepack"
+runpy.run_module("edgepack", run_name="__main__")
+"""
 DIGITS = Path(__file__).parent.parent / "data" / "mnist"
 
 
@@ -24,7 +42,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def after(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder in which a model was built with a home and a temporary folder of its own."""
+    """Return a folder in which a model was built with a home and a temporary folder of its own, and no network."""
     folder = tmp_path_factory.mktemp("isolation")
     for name in ("home", "temporary", "models", "work"):
         (folder / name).mkdir()
@@ -41,7 +59,7 @@ def after(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "PYTHONPATH": os.pathsep.join(sys.path),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [sys.executable, "-m", "edgepack", "build", folder / "models" / "model.onnx", "--calibration", data]
+    command = [sys.executable, "-c", ALONE, "build", folder / "models" / "model.onnx", "--calibration", data]
     done = subprocess.run(
         [*map(str, command), "-o", str(folder / "out"), "--profile", "local"],
         cwd=folder / "work",
