@@ -30,6 +30,7 @@ __all__ = [
     "environment_of",
     "examine",
     "judged_as",
+    "memory_evidence",
     "under",
 ]
 
@@ -140,6 +141,7 @@ class Bench:
             version=engine.version,
             num_threads=engine.num_threads,
             feeds=feeds,
+            ram_budget=profile.budget.ram_bytes,
         )
         return run_in_lab(request, self.engines[f"{engine.name}=={engine.version}"])
 
@@ -240,7 +242,7 @@ def _judge(
             error.hint or "try another precision",
         )
         return None, (), None
-    _check_memory(findings, lab)
+    findings.add(memory_evidence(profile, lab), "a smaller precision, or a smaller model")
     parities = compare(samples.reference, lab.outputs)
     drop = _drop(samples, lab.outputs, bench.gate)
     limits = judged_as(findings.scheme, model.data)
@@ -257,18 +259,19 @@ def environment_of(profile: DeviceProfile, lab: LabResult) -> str:
     return text if lab.machine == profile.hardware.arch else f"{text} (not {profile.hardware.arch})"
 
 
-def _check_memory(findings: _Findings, lab: LabResult) -> None:
-    budget = findings.profile.budget.ram_bytes
-    evidence = Evidence(
+def memory_evidence(profile: DeviceProfile, lab: LabResult) -> Evidence:
+    """Return whether a model keeps to the profile's RAM budget, by what it took and by running within it."""
+    budget = profile.budget.ram_bytes
+    held = "; ran under that limit" if lab.within_budget else "; does not run under the limit"
+    return Evidence(
         check="memory",
-        holds=lab.ram_bytes <= budget,
+        holds=lab.ram_bytes <= budget and lab.within_budget,
         verdict="measured",
-        found=f"{lab.ram_bytes:,} bytes at the peak of the first run",
+        found=f"{lab.ram_bytes:,} bytes at the peak of the first run{held}",
         wanted=f"at most {budget:,} bytes",
-        environment=environment_of(findings.profile, lab),
+        environment=environment_of(profile, lab),
         value=float(lab.ram_bytes),
     )
-    findings.add(evidence, "a smaller precision, or a smaller model")
 
 
 def _drop(samples: Samples, outputs: Mapping[str, Array], gate: Gate) -> Drop | None:

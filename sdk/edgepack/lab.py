@@ -6,18 +6,22 @@ The same .tflite file can be right under one engine version and garbage under an
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import platform
+import resource
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from edgepack.errors import WorkerError
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime.engines import load
 from edgepack_runtime.errors import EngineError
@@ -26,16 +30,24 @@ from edgepack_runtime.tensors import Array
 
 __all__ = ["LabRequest", "LabResult", "replay", "run_in_lab"]
 
+_STACK_BYTES = 512 << 10
+# More than any libc's `pthread_attr_t` takes.
+_ATTRIBUTES_BYTES = 256
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabRequest:
-    """One replay; `feeds` are arrays [n, *input shape] by input name, an empty `version` means any."""
+    """One replay; `feeds` are arrays [n, *input shape] by input name, an empty `version` means any.
+
+    `ram_budget` is what the model may add to the process: it is held to that, if it is not 0.
+    """
 
     model: bytes
     engine: str
     num_threads: int
     feeds: Mapping[str, Array]
     version: str = ""
+    ram_budget: int = 0
 
     def fill(self, into: memoryview) -> None:
         """Write the model into `into`."""
@@ -48,6 +60,7 @@ class LabResult:
 
     `ram_bytes` is the growth of the process's peak resident memory from before the model was loaded to after its
     first run, measured in a process that holds one sample; `latency_ms` is the median of single runs on `machine`.
+    `within_budget` is whether it was loaded and run in a process that could not take more than the request's budget.
     """
 
     outputs: Mapping[str, Array]
@@ -55,10 +68,11 @@ class LabResult:
     machine: str
     latency_ms: float
     ram_bytes: int
+    within_budget: bool = True
 
 
 def _resident(field: str) -> int:
-    """Return ``VmRSS`` or its peak ``VmHWM`` of this process in bytes (proc(5))."""
+    """Return ``VmRSS``, its peak ``VmHWM``, or ``VmData`` of this process in bytes (proc(5))."""
     for line in Path("/proc/self/status").read_text("ascii").splitlines():
         name, _, value = line.partition(":")
         if name == field:
@@ -72,17 +86,53 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5", "ascii")
 
 
+@contextmanager
+def _budget(request: LabRequest) -> Iterator[None]:
+    """Hold what this process allocates from here on to the request's budget.
+
+    The decrypted model lies in shared memory, which the kernel does not count as data (getrlimit(2), RLIMIT_DATA), so
+    it is taken off first. Threads' stacks are reserved and hardly used: they are made small, or four of them would
+    take 32 MiB of the budget and no memory.
+
+    Raises:
+        EngineError: the model alone is larger.
+    """
+    if not request.ram_budget:
+        yield
+        return
+    left = request.ram_budget - len(request.model)
+    if left <= 0:
+        raise EngineError(f"the model alone takes {len(request.model):,} of the {request.ram_budget:,} bytes it may")
+    _shrink_stacks()
+    old = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (_resident("VmData") + left, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, old)
+
+
+def _shrink_stacks() -> None:
+    """Give threads that are started from here on a small stack (pthread_setattr_default_np(3); glibc only)."""
+    libc = ctypes.CDLL(None)
+    attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
+    libc.pthread_attr_init(attributes)
+    libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(_STACK_BYTES))
+    libc.pthread_setattr_default_np(attributes)
+    libc.pthread_attr_destroy(attributes)
+
+
 def replay(request: LabRequest) -> LabResult:
     """Return the model's outputs on every sample (runs in the child, in the engine's environment).
 
     Raises:
-        EngineError: the engine cannot load or run the model, or is of another version.
+        EngineError: the engine cannot load or run the model, in its budget if there is one, or is of another version.
         InputError: the samples do not fit it.
     """
     _warm_up_the_import(request.engine)
     _forget_peak()
     before = _resident("VmRSS")
-    with PlaintextModel(len(request.model), request.fill) as plaintext:
+    with PlaintextModel(len(request.model), request.fill) as plaintext, _budget(request):
         if plaintext.path is None:
             raise EngineError("running a model from memory needs memfd, which only Linux has")
         engine = load(request.engine, plaintext.path, num_threads=request.num_threads)
@@ -128,13 +178,21 @@ def run_in_lab(request: LabRequest, place: Workplace) -> LabResult:
     """Return `replay(request)` computed by the interpreter of the engine's environment.
 
     Memory is measured in a process of its own: where many samples were unpacked, the allocator has room left over
-    in which a model would hide.
+    in which a model would hide. That process is held to the budget; if the model cannot run so, it is measured again
+    without.
 
     Raises:
         EngineError: the engine cannot load or run the model, or is of another version.
         WorkerError: it crashed or hung doing so.
     """
     one = replace(request, feeds={name: array[:1] for name, array in request.feeds.items()})
-    measured = run_task("edgepack.lab:replay", one, LabResult, place)
-    result = run_task("edgepack.lab:replay", request, LabResult, place)
-    return replace(result, ram_bytes=measured.ram_bytes)
+    within = True
+    try:
+        measured = run_task("edgepack.lab:replay", one, LabResult, place)
+    except (EngineError, WorkerError):
+        if not request.ram_budget:
+            raise
+        within = False
+        measured = run_task("edgepack.lab:replay", replace(one, ram_budget=0), LabResult, place)
+    result = run_task("edgepack.lab:replay", replace(request, ram_budget=0), LabResult, place)
+    return replace(result, ram_bytes=measured.ram_bytes, within_budget=within)

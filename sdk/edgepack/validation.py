@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepack.candidate import environment_of, under
+from edgepack.candidate import environment_of, memory_evidence, under
 from edgepack.errors import WorkerError
 from edgepack.fit import check_fit
 from edgepack.lab import LabRequest, run_in_lab
@@ -160,6 +160,7 @@ def _replayed(
         version=wanted_engine.version,
         num_threads=wanted_engine.num_threads,
         feeds=feeds,
+        ram_budget=profile.budget.ram_bytes,
     )
     wanted = f"at most {tolerance:.2%} of the range from the signed outputs"
     try:
@@ -167,18 +168,9 @@ def _replayed(
     except (EngineError, WorkerError) as error:
         return [_check("golden outputs", False, error.message, wanted)]
     replay = compare_golden(lab.outputs, golden, tolerance)
-    budget = profile.budget.ram_bytes
     where = environment_of(profile, lab)
     return [
-        Evidence(
-            check="memory",
-            holds=lab.ram_bytes <= budget,
-            verdict="measured",
-            found=f"{lab.ram_bytes:,} bytes at the peak of the first run",
-            wanted=f"at most {budget:,} bytes",
-            environment=where,
-            value=float(lab.ram_bytes),
-        ),
+        memory_evidence(profile, lab),
         Evidence(
             check="golden outputs",
             holds=replay.holds,
