@@ -20,6 +20,7 @@ from edgepack_runtime._files import file_error, write_whole
 from edgepack_runtime.errors import FileError, KeyFileError, SchemaError
 from edgepack_runtime.grants import RecipientKey, grant_kind
 from edgepack_runtime.keyfiles import PassphraseSource, load_device_key, write_label
+from edgepack_runtime.plaintext import forbid_core_dumps
 from edgepack_runtime.signing import key_id, public_key_in, spki
 
 __all__ = ["KEY_NAME", "RECORD_SUFFIX", "SCHEMA_VERSION", "Enrolled", "Enrolment", "enroll_device", "write_record"]
@@ -129,6 +130,8 @@ def enroll_device(
 ) -> Enrolled:
     """Return what enrolling this device wrote into `folder`: its record, and a new X25519 key unless one is named.
 
+    From here on this process dumps no core (`edgepack_runtime.plaintext.forbid_core_dumps`).
+
     Args:
         name: what the publisher shall call the device.
         profile: what it is.
@@ -141,6 +144,7 @@ def enroll_device(
         KeyFileError: the key cannot be read or opened, or is no device key.
         FileError: a file exists or cannot be written.
     """
+    forbid_core_dumps()
     private = X25519PrivateKey.generate() if key is None else load_device_key(key, passphrase)
     enrolment = Enrolment(name=name, profile=profile, public_key=private.public_key())
     if key is not None:

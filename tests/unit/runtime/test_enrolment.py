@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -54,6 +56,13 @@ def test_the_command_makes_a_key_that_only_the_owner_reads(tmp_path, capsys) -> 
     record = Enrolment.from_json((tmp_path / "new" / "door-7.enrol.json").read_bytes(), "r")
     assert record.key_id == key_id(load_device_key(key).public_key())
     assert "grant add" in capsys.readouterr().out
+
+
+def test_a_process_that_made_a_key_dumps_no_core(tmp_path) -> None:
+    script = "import ctypes, pathlib\nfrom edgepack_runtime.enrolment import enroll_device\n"
+    script += "enroll_device('a', 'p', pathlib.Path())\nprint(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_a_key_that_exists_is_enrolled_and_left_alone(tmp_path) -> None:
