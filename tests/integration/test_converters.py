@@ -176,6 +176,12 @@ def test_an_operator_no_form_gets_rid_of_is_named_with_its_node_and_all_forms(on
         convert(onnx / "roots.onnx", {"x": noise(3, 4, 4)})
 
 
+def test_an_operator_of_somebodys_own_is_named_with_its_node(onnx: Path) -> None:
+    with pytest.raises(ConversionError, match=r"needs the operator 'some\.one:Swirl' \(node 'turn'\)") as caught:
+        convert(onnx / "foreign.onnx", {"x": noise(3, 1, 4)})
+    assert "standard operators" in (caught.value.hint or "")
+
+
 def test_samples_of_another_shape_are_refused_before_the_conversion(onnx: Path) -> None:
     with pytest.raises(DatasetError, match="'x' has samples of shape"):
         convert(onnx / "classifier.onnx", {"x": noise(3, 16, 16, 3)})

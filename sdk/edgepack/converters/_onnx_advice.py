@@ -6,7 +6,7 @@ from typing import Any
 
 from edgepack.errors import ConversionError
 
-__all__ = ["advice", "cannot"]
+__all__ = ["advice", "cannot", "refuse_unknown"]
 
 _BEFORE = "compute it before the model, and give the model its result"
 _BEHIND = "let the model end before it, and compute it from the outputs"
@@ -54,3 +54,23 @@ def cannot(tool: str, model: Any, told: str, why: str = "") -> ConversionError:
     shown = f" (node {place!r})" if place else ""
     reason = f": {why}" if why else ""
     return ConversionError(f"{tool} cannot convert operator {operator!r}{shown}{reason}", hint=advice(operator))
+
+
+def refuse_unknown(model: Any) -> None:
+    """Refuse a model with an operator that is in no standard, once onnxruntime would not load it.
+
+    Raises:
+        ConversionError: there is one; the message names it and its node.
+    """
+    import onnx
+
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in model.graph.node:
+        if not onnx.defs.has(node.op_type, node.domain) and (node.domain, node.op_type) not in own:
+            operator = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
+            place = node.name or next(iter(node.output), "")
+            raise ConversionError(
+                f"the model needs the operator {operator!r} (node {place!r}), which neither the ONNX standard nor "
+                "onnxruntime has",
+                hint="replace it by standard operators in the source model, or export it as a function of them",
+            )

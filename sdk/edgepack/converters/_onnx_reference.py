@@ -19,6 +19,7 @@ from edgepack.converters._interface import (
     signature_entries,
     with_signature,
 )
+from edgepack.converters._onnx_advice import refuse_unknown
 from edgepack.converters._onnx_batch import notes_on_the_batch
 from edgepack.converters._onnx_classes import WAY_OUT, plain_classes
 from edgepack.converters._onnx_disputed import refuse_disputed
@@ -90,7 +91,11 @@ def opened(request: ConversionRequest, shapes: tuple[str, ...], limit: float) ->
     feeds = bind_feeds(request.feeds, inputs, "calibration data")
     raised = raised_for_onnxruntime(model)
     file = request.source if raised is model and not plain else raised.SerializeToString()
-    outputs, reference = _reference(file, inputs, feeds)
+    try:
+        outputs, reference = _reference(file, inputs, feeds)
+    except ConversionError:
+        refuse_unknown(model)
+        raise
     if raised is not model:
         confirm(model, feeds, reference)
     if plain:

@@ -127,3 +127,4 @@ write(
     [("y", [1, 1])],
     {"shape": np.array([1, 1])},
 )
+write("foreign", [node("Swirl", ["x"], ["y"], name="turn", domain="some.one")], [("x", [1, 4])], [("y", [1, 4])], {})
