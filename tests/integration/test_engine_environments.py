@@ -17,7 +17,7 @@ from pytestalone import link_pytest
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 ENGINES = [("tflite-runtime", "2.14.0"), ("ai-edge-litert", "2.3.0")]
-DEVICE_TESTS = [f"tests/unit/runtime/test_{name}.py" for name in ("engines", "probe", "profile")]
+DEVICE_TESTS = [f"tests/unit/runtime/test_{name}.py" for name in ("engines", "probe", "probing", "profile")]
 
 
 @pytest.fixture(scope="module")
