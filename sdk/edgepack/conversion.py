@@ -22,7 +22,7 @@ from edgepack.errors import ConversionError, ParityError, ToolchainError, Worker
 from edgepack.inputs import BuildInputs
 from edgepack.layout import laid_out, turned_arrays
 from edgepack.model import Conversion, ConversionRequest, Divergence, Export, SourceModel, StepRecord, TFLiteModel
-from edgepack.parity import Comparison, parity_evidence, parity_tolerance
+from edgepack.parity import Comparison, constant_notes, parity_evidence, parity_tolerance
 from edgepack.recipe import Recipe, parse_layout
 from edgepack.reporter import Reporter
 from edgepack.roads import Road, Route, routes
@@ -211,6 +211,7 @@ def _along(route: Route, trip: _Trip) -> Converted:
         parity = parity_evidence(comparison, host_place(trip.reporter))
     samples = _real(comparison, trip.inputs)
     notes += tuple(step.tool for step in comparison.model.history if step.use == "layout")
+    notes += constant_notes(comparison)
     return Converted(model=comparison.model, samples=samples, parity=parity, notes=(*notes, *conversion.notes))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgepack.converters._parity import allowed_error
-from edgepack.errors import ParityError, RecipeError
+from edgepack.errors import DatasetError, ParityError, RecipeError
 from edgepack.evaluate import Parity, largest_difference, parity
 from edgepack.lab import LabRequest, run_in_lab
 from edgepack.model import TFLiteModel
@@ -17,7 +17,7 @@ from edgepack_runtime._fields import parse_json
 from edgepack_runtime.manifest import Evidence
 from edgepack_runtime.tensors import Array, TensorSpec
 
-__all__ = ["PARITY_TOLERANCE", "Comparison", "judge", "parity_evidence", "parity_tolerance"]
+__all__ = ["PARITY_TOLERANCE", "Comparison", "constant_notes", "judge", "parity_evidence", "parity_tolerance"]
 
 # Largest difference between the converted float model and its source framework, as a share of the output's range.
 PARITY_TOLERANCE = 1e-4
@@ -71,7 +71,7 @@ def parity_evidence(comparison: Comparison, place: Workplace) -> tuple[Evidence,
 
     Raises:
         ParityError: an output differs by more than is allowed.
-        DatasetError: the outputs have other shapes than the source's.
+        DatasetError: the outputs have other shapes than the source's, or the source gives no numbers on a sample.
         EngineError: the engine cannot run the model.
         WorkerError: it crashed or hung.
     """
@@ -85,16 +85,49 @@ def judge(comparison: Comparison, outputs: Mapping[str, Array], where: str) -> t
 
     Raises:
         ParityError: an output differs by more than is allowed.
-        DatasetError: the outputs have other shapes than the source's.
+        DatasetError: the outputs have other shapes than the source's, or the source gives no numbers on a sample.
     """
     real, evidence, edges = comparison.real, [], []
     for spec in comparison.model.outputs:
         reference, found = comparison.reference[spec.name], outputs[spec.name]
+        _refuse_no_numbers(spec, reference[:real], found[:real])
         measured = parity(spec.name, reference[:real], found[:real])
         evidence.append(_judged(spec, measured, comparison, where))
         if comparison.cases:
             edges.append(_judged_edges(spec, (reference, found), comparison, where))
     return (*evidence, *edges)
+
+
+def constant_notes(comparison: Comparison) -> tuple[str, ...]:
+    """Return what to say of outputs on which the samples show nothing: the source gives the same on all of them."""
+    told = []
+    for spec in comparison.model.outputs:
+        rows = comparison.reference[spec.name][: comparison.real + len(comparison.cases)]
+        if len(rows) > 1 and rows.size and np.array_equal(rows, np.broadcast_to(rows[0], rows.shape)):
+            told.append(
+                f"output {spec.name!r} of the source is the same on all {len(rows)} samples and edge cases: "
+                "nothing is shown of what it depends on"
+            )
+    return tuple(told)
+
+
+def _refuse_no_numbers(spec: TensorSpec, reference: Array, found: Array) -> None:
+    if np.dtype(spec.dtype).kind != "f":
+        return
+    in_source, in_found = (
+        int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum()) for array in (reference, found)
+    )
+    if in_source:
+        raise DatasetError(
+            f"output {spec.name!r} of the source itself is NaN or infinity on {in_source} of {len(reference)} "
+            "samples: nothing can be compared",
+            hint="give samples as the model is used with, scaled as in its training",
+        )
+    if in_found:
+        raise ParityError(
+            f"the converted model is not the source: output {spec.name!r} is NaN or infinity on {in_found} of "
+            f"{len(found)} samples, the source's is a number"
+        )
 
 
 def _judged(spec: TensorSpec, measured: Parity, comparison: Comparison, where: str) -> Evidence:

@@ -13,7 +13,7 @@ from edgepack.edgecases import edge_cases, no_edge_cases
 from edgepack.errors import DatasetError, ParityError, RecipeError
 from edgepack.evaluate import largest_difference
 from edgepack.model import TFLiteModel
-from edgepack.parity import Comparison, judge, parity_tolerance
+from edgepack.parity import Comparison, constant_notes, judge, parity_tolerance
 from edgepack_runtime.manifest import Evidence
 from edgepack_runtime.tensors import DTYPES, Array, TensorSpec
 
@@ -83,6 +83,36 @@ def test_a_road_is_told_of_large_whole_numbers_too() -> None:
 def test_an_output_without_elements_is_what_its_source_gives() -> None:
     (evidence,) = judged(np.zeros((2, 0)), np.zeros((2, 0)))
     assert evidence.value == 0.0
+
+
+def test_a_source_that_gives_no_numbers_is_told_from_a_wrong_conversion() -> None:
+    broken = np.array([[0.0, np.nan], [2.0, 4.0]])
+    with pytest.raises(DatasetError, match=r"'y' of the source itself is NaN or infinity on 1 of 2 samples"):
+        judged(broken, broken)
+
+
+def test_a_conversion_that_gives_no_numbers_is_refused() -> None:
+    with pytest.raises(ParityError, match=r"'y' is NaN or infinity on 2 of 2 samples, the source's is a number"):
+        judged(REAL, np.full_like(REAL, np.inf))
+
+
+def compared(rows: Array) -> Comparison:
+    spec = TensorSpec(name="y", dtype="float32", shape=rows.shape[1:])
+    model = TFLiteModel(data=b"", inputs=(), outputs=(spec,), history=())
+    return Comparison(model=model, feeds={}, reference={"y": rows}, real=len(rows), cases=(), tolerance=1e-4)
+
+
+def test_an_output_that_is_the_same_on_every_sample_is_told() -> None:
+    (note,) = constant_notes(compared(np.array([[1.0, 2.0]] * 3)))
+    assert note.startswith("output 'y' of the source is the same on all 3 samples")
+
+
+def test_an_output_that_varies_is_not_told() -> None:
+    assert constant_notes(compared(REAL)) == ()
+
+
+def test_of_one_sample_nothing_is_told() -> None:
+    assert constant_notes(compared(REAL[:1])) == ()
 
 
 def test_truth_values_must_be_the_same() -> None:
