@@ -8,6 +8,8 @@ import pytest
 from tinymodels import LITERT, feeds, request, run, tiny
 
 from edgepack import _flatbuffer_edit as edit
+from edgepack import _oprules
+from edgepack.engine_ops import probed_table
 from edgepack.errors import SourceModelError
 from edgepack.flatbuffer import ModelView, read_model
 from edgepack.opversions import minimum_runtime, required_versions, stamp
@@ -179,3 +181,14 @@ def _with_repeated_tensor(data: bytes, count: int, schema: object) -> bytes:
     vtable = tensor - int.from_bytes(data[tensor : tensor + 4], "little", signed=True)
     out[base : base + 4] = (base - vtable).to_bytes(4, "little", signed=True)
     return bytes(out)
+
+
+def test_every_operator_that_has_versions_has_a_rule_for_the_newest_that_a_type_asks_for() -> None:
+    newest = probed_table("ai-edge-litert", "2.3.0")
+    assert newest is not None
+    by_type: dict[str, int] = {}
+    for (operator, _), versions_of_types in _oprules._BY_INPUT_TYPE.items():
+        by_type[operator] = max(by_type.get(operator, 1), *versions_of_types.values())
+    judged = {*_oprules._RULES, *_oprules._BY_RANK, *_oprules._BROADCAST_RANK5}
+    assert [name for name, version in newest.items() if version > 1 and name not in judged | by_type.keys()] == []
+    assert {n: v for n, v in by_type.items() if n not in judged and v != newest[n]} == {}
