@@ -41,6 +41,8 @@ _MAX_WORDS = 2000
 # As tempfile names it, and not a folder of ours that is named for its purpose.
 _SCRATCH = re.compile(r"edgepack-[a-z0-9_]{8}")
 _SETTLED_SECONDS = 10
+# As C++, TensorFlow, onnxruntime, PyTorch and LLVM say it.
+_OUT_OF_MEMORY = re.compile(r"bad_alloc|OOM when allocating|an't allocate memory|annot allocate memory|out of memory")
 # What `edgepack.cli` ends by.
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -301,8 +303,12 @@ class _Reply:
 
 def _answer(reply: _Reply) -> tuple[Message, tuple[str, ...]]:
     """Return the result as it came over the pipe, and what could not be taken from the child on this machine."""
-    last = next((line for line in reversed(reply.tail.splitlines()) if line.strip()), "")
+    # Python's own report of a crash ends with a list of modules, which says nothing.
+    before = reply.tail.partition("Fatal Python error:")[0].strip() or reply.tail.partition("\nExtension modules:")[0]
+    last = next((line for line in reversed(before.splitlines()) if line.strip()), "")
     hint = f"its last words: {_one_line(last)[:300]}" if last else None
+    if reply.code == -signal.SIGABRT and _OUT_OF_MEMORY.search(reply.tail):
+        raise WorkerError(f"{reply.name} ran into its memory limit", hint=hint)
     if reply.code != 0:
         raise WorkerError(f"{reply.name} {_end(reply.code)}", hint=hint)
     try:
@@ -340,6 +346,8 @@ def _one_line(text: str) -> str:
 def _rebuild(name: str, failure: _Failure) -> EdgepackError:
     """Return the child's error as one of our classes; only names in our two trees are looked up."""
     message, hint = _one_line(failure.message), _one_line(failure.hint) or None
+    if hint is None and _OUT_OF_MEMORY.search(message):
+        hint = "that is the memory limit of a child process: the model asks for more than a converter may take"
     for module in (host_errors, runtime_errors):
         found = getattr(module, failure.error, None) if failure.error in module.__all__ else None
         if found is not None and failure.error != "GateError":

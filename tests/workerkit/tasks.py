@@ -96,6 +96,15 @@ def null_pointer(ask: Ask) -> Tell:
     raise AssertionError("still alive")
 
 
+def abort(ask: Ask) -> Tell:
+    print(ask.text, file=sys.stderr, flush=True)
+    os.abort()
+
+
+def refuse_in_words(ask: Ask) -> Tell:
+    raise PassError(ask.text)
+
+
 def leave(ask: Ask) -> Tell:
     print("going now", file=sys.stderr, flush=True)
     os._exit(ask.number)

@@ -137,6 +137,32 @@ def test_more_memory_than_allowed_is_told_as_such(place):
         ask("eat_memory", replace(place, limits=limits), number=2 << 30)
 
 
+def test_a_library_that_aborts_for_lack_of_memory_ran_into_the_limit(place):
+    said = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc"
+    with pytest.raises(WorkerError, match=r"^workerkit.tasks ran into its memory limit$") as caught:
+        ask("abort", place, text=said)
+    assert caught.value.hint == "its last words: what():  std::bad_alloc"
+
+
+def test_a_library_that_aborts_for_another_reason_crashed(place):
+    with pytest.raises(WorkerError, match=r"^workerkit.tasks crashed \(SIGABRT\)$"):
+        ask("abort", place, text="an assertion failed")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "onnxruntime cannot run the model: Exception during initialization: std::bad_alloc",
+        "TensorFlow cannot run the model: ResourceExhaustedError: OOM when allocating tensor with shape[9,9]",
+        "PyTorch cannot run the model: DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+    ],
+)
+def test_an_error_of_a_framework_without_memory_says_what_the_limit_is(place, said):
+    with pytest.raises(PassError) as caught:
+        ask("refuse_in_words", place, text=said)
+    assert "memory limit of a child process" in (caught.value.hint or "")
+
+
 def test_memory_within_the_limit_is_given(place):
     assert ask("eat_memory", place, number=1 << 20).text == str(1 << 20)
 
