@@ -1,4 +1,4 @@
-"""A probe inside the emulated boards: its profile passes the check, and a bundle is built for it."""
+"""Probes of this machine and inside the emulated boards: a bundle is built for the profile of each."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edgepack.probed import Probe, read_probe
 from edgepack.profile_check import ERROR, check_profile
 from edgepack.profiles import load_profile, write_profile
 from edgepack.userland import board
+from edgepack_runtime.probing import probe
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ DIGITS = ROOT / "tests" / "data" / "mnist"
 
 @pytest.fixture(scope="module")
 def probes(userlands) -> dict[str, Probe]:
-    """Return what both boards found of themselves, beside each other."""
+    """Return what both boards found of themselves, beside each other, and what this machine did."""
 
     def run(name: str) -> Probe:
         with board(load_profile(name), userlands[name]) as python:
@@ -37,7 +38,8 @@ def probes(userlands) -> dict[str, Probe]:
         return read_probe(done.stdout, name)
 
     with ThreadPoolExecutor() as pool:
-        return dict(zip(userlands, pool.map(run, userlands), strict=True))
+        found = dict(zip(userlands, pool.map(run, userlands), strict=True))
+    return found | {"here": read_probe(json.dumps(probe()).encode(), "here")}
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +47,8 @@ def built(probes, tmp_path_factory) -> dict[str, dict]:
     """Return the manifests of one build for the profiles that were made of the probes, by board."""
     folder = tmp_path_factory.mktemp("probed")
     named = []
-    for name, probe in probes.items():
-        path = write_profile(profile_of_probe(probe, f"probed-{name}").profile, folder)
+    for name, found in probes.items():
+        path = write_profile(profile_of_probe(found, f"probed-{name}").profile, folder)
         named += ["--profile", str(path)]
     with np.load(DIGITS / "digits.npz") as archive:
         np.savez(folder / "calibration.npz", Input3=(archive["x"][:60, None] / 255).astype(np.float32))
@@ -80,7 +82,7 @@ def test_dense_layers_that_tflite_runtime_computes_wrong_on_a_pc_are_wrong_on_th
     assert (found.verdict, found.error > 0.5) == ("wrong", True)
 
 
-@pytest.mark.parametrize("name", ["raspberry-pi-4", "raspberry-pi-3"])
+@pytest.mark.parametrize("name", ["raspberry-pi-4", "raspberry-pi-3", "here"])
 def test_a_bundle_is_built_for_the_profile_of_a_probed_board(probes, built, name):
     manifest = built[name]
     assert manifest["profile"]["engine"]["version"] == probes[name].engines[0].version
