@@ -39,18 +39,22 @@ class BuildInputs:
     release: Release = field(repr=False)
 
 
-def read_inputs(recipe: Recipe, reporter: Reporter, passphrase: PassphraseSource | None = None) -> BuildInputs:
+def read_inputs(
+    recipe: Recipe, reporter: Reporter, passphrase: PassphraseSource | None = None, *, for_devices: bool = True
+) -> BuildInputs:
     """Return everything `recipe` names, read and checked.
 
     Args:
         recipe: what to build.
         reporter: told which keys are used when none is named.
         passphrase: asked if the signing key is encrypted, or its token wants a PIN.
+        for_devices: whether its profiles are devices', which open bundles. Else they are left to the caller, and
+            nothing is encrypted.
 
     Raises:
         EdgepackError: something is missing, unreadable or does not belong together; the message says which.
     """
-    profiles = tuple(load_profile(name) for name in recipe.profiles)
+    profiles = tuple(load_profile(name) for name in recipe.profiles) if for_devices else ()
     if len({p.name for p in profiles}) != len(profiles):
         raise RecipeError(f"one profile is named twice, by an alias: {', '.join(recipe.profiles)}")
     source = detect(recipe.model)
@@ -93,15 +97,15 @@ def _release(
 ) -> Release:
     if recipe.compress:
         require_zstd()
-    signing, recipients = recipe.signing_key, recipe.recipients
-    if signing is None or not recipients:
+    signing, recipients = recipe.signing_key, recipe.recipients if profiles else ()
+    if signing is None or (profiles and not recipients):
         identity = development_identity()
         if signing is None:
             signing = str(identity.signing_key)
             reporter.say(
                 f"no --key given: signing with your development key {signing}, which no product should trust"
             )
-        if not recipients:
+        if profiles and not recipients:
             recipients = (identity.recipient,)
             reporter.say(f"no --recipient given: only your development device key {identity.device_key} can open it")
     created = int(time.time())

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from edgepack.engine_ops import support
-from edgepack_runtime.profile import DeviceProfile
+from edgepack.micro_profile import Micro
+from edgepack.toolchain import locate
+from edgepack_runtime.profile import DeviceProfile, Source
 
-__all__ = ["ERROR", "NOTE", "Difference", "ProfileFinding", "check_profile", "profile_differences"]
+__all__ = ["ERROR", "NOTE", "Difference", "ProfileFinding", "check_micro", "check_profile", "profile_differences"]
 
 ERROR, NOTE = "error", "note"
 
@@ -121,14 +123,7 @@ def _figure_findings(profile: DeviceProfile) -> Iterator[ProfileFinding]:
             text=f"{budget.ram_bytes:,} bytes for one model are more than half of the board's {hardware.ram_bytes:,}",
             remedy="leave room for the system, the application, and an update being checked beside the running model",
         )
-    assumed = [path for path, source in profile.sources if source.kind == "assumed"]
-    if assumed:
-        yield ProfileFinding(
-            severity=NOTE,
-            field="sources",
-            text=f"assumed, not measured or published: {', '.join(assumed)}",
-            remedy="run `edgepack-device probe` on the board, and say what was measured",
-        )
+    yield from _assumed(profile.sources, "run `edgepack-device probe` on the board, and say what was measured")
     if budget.latency_ms is None:
         yield ProfileFinding(
             severity=NOTE,
@@ -136,6 +131,30 @@ def _figure_findings(profile: DeviceProfile) -> Iterator[ProfileFinding]:
             text="no latency budget",
             remedy="set one if the application has a deadline",
         )
+
+
+def _assumed(sources: tuple[tuple[str, Source], ...], remedy: str) -> Iterator[ProfileFinding]:
+    if assumed := [path for path, source in sources if source.kind == "assumed"]:
+        text = f"assumed, not measured or published: {', '.join(assumed)}"
+        yield ProfileFinding(severity=NOTE, field="sources", text=text, remedy=remedy)
+
+
+def check_micro(profile: Micro) -> tuple[ProfileFinding, ...]:
+    """Return what is wrong with a well-formed profile of a microcontroller, errors first; empty if nothing is."""
+    npu = profile.npu
+    tools = [("engine.version", "tflite-micro", profile.engine_version)]
+    tools += [] if npu is None else [("npu.compiler_version", "ethos-u-vela", npu.compiler_version)]
+    found = [
+        ProfileFinding(
+            severity=ERROR,
+            field=field,
+            text=f"edgepack has a lock file for another version of {tool} than {version}",
+            remedy=f"`edgepack toolchain list` shows what there is; its lock file names the version of {tool}",
+        )
+        for field, tool, version in tools
+        if f"\n{tool}=={version} " not in locate(tool).requirements
+    ]
+    return (*found, *_assumed(profile.sources, "measure it on the board, and say so"))
 
 
 def _shown(value: object) -> str:

@@ -39,11 +39,13 @@ __all__ = [
 GOOD, WARNING, ERROR = "good", "warning", "error"
 # What a toolchain is for, and so has to be importable; of an engine, its interpreter.
 _MODULES = {
+    "ethos-u-vela": ("ethosu.vela.vela",),
     "onnx": ("onnxruntime", "onnx2tf"),
     "onnx-tf": ("onnxruntime", "tensorflow"),
     "sklearn": ("onnxruntime", "skl2onnx", "skops.io"),
     "tensorflow": ("tensorflow", "tf_keras"),
     "torch": ("onnx", "torch"),
+    "tflite-micro": ("tflite_micro.python.tflite_micro.runtime",),
     "torch-litert": ("litert_torch",),
 }
 _ENGINE = re.compile(r"engine-(.+)-\d[^-]*")

@@ -43,8 +43,8 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
     | {"localprofile", "probed", "profile_text"}
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
-    | {"signers.file", "toolchain"},
-    frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
+    | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"},
+    frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "micro_profile", "profiles", "recipe", "schemes", "source"})
     | {"probe_ssh", "signers.pkcs11", "worker"},
     frozenset({"converters._hdf5_links", "converters._saved_model_ops"}),
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
@@ -70,21 +70,22 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         {"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
         | {"converters._torch_sources", "passes._quantizer", "proof"}
     ),
-    frozenset({"parity", "roads"}),
+    frozenset({"micro_judge", "parity", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.onnx_tf", "converters.saved_model", "converters.tflite"}
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer"}
         | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
     frozenset({"conversion", "offline", "probe_import"}),
-    frozenset({"builder"}),
+    frozenset({"builder", "micro"}),
     frozenset({"cli.options", "cli.request", "cli.show"}),
-    frozenset({"cli.request_trust", "cli.show_keys", "cli.show_profiles", "cli.show_toolchains"}),
+    frozenset({"cli.request_trust", "cli.show_keys", "cli.show_micro", "cli.show_profiles", "cli.show_toolchains"}),
     frozenset(
         {
             "cli.commands_device",
             "cli.commands_grant",
             "cli.commands_keys",
+            "cli.commands_micro",
             "cli.commands_profiles",
             "cli.commands_toolchain",
             "cli.commands_trust",

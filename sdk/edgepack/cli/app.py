@@ -12,6 +12,7 @@ from edgepack import __version__
 from edgepack.cli.commands_device import device
 from edgepack.cli.commands_grant import grant
 from edgepack.cli.commands_keys import keys
+from edgepack.cli.commands_micro import micro
 from edgepack.cli.commands_probe import probe
 from edgepack.cli.commands_profiles import profiles
 from edgepack.cli.commands_toolchain import toolchain
@@ -33,6 +34,7 @@ app.command()(probe)
 app.add_typer(device, name="device")
 app.add_typer(grant, name="grant")
 app.add_typer(keys, name="keys")
+app.add_typer(micro, name="micro")
 app.add_typer(profiles, name="profiles")
 app.add_typer(toolchain, name="toolchain")
 app.add_typer(trust_commands, name="trust")
@@ -179,11 +181,14 @@ def build(
     """Convert, quantize, check and pack a model: one bundle a profile, or a table that says why not.
 
     The bundle is written only if the model, run under the exact engine version of the profile, is as good as the
-    float source within --max-drop, and fits the profile. Exit code 1 and no file otherwise.
+    float source within --max-drop, and fits the profile. Exit code 1 and no file otherwise. A microcontroller's
+    profile gets a folder instead: the model, the same as C, and signed evidence.
     """
     from edgepack.builder import build as run_build
     from edgepack.cli.request import Overrides, module_from, recipe_from
     from edgepack.cli.show import ConsoleReporter, show_build
+    from edgepack.cli.show_micro import show_micro_build
+    from edgepack.micro import build_micro, micros_of
     from edgepack.passphrase import passphrase_from
 
     passphrase = passphrase_from(passphrase_file, passphrase_fd)
@@ -215,6 +220,10 @@ def build(
         )
     )
     reporter = ConsoleReporter(verbose=verbose)
+    if micros := micros_of(recipe.profiles):
+        results = build_micro(recipe, micros, offline=offline, reporter=reporter, passphrase=passphrase)
+        show_micro_build(results, as_json=as_json)
+        return
     show_build(run_build(recipe, offline=offline, reporter=reporter, passphrase=passphrase), as_json=as_json)
 
 

@@ -16,19 +16,28 @@ Named = Annotated[str, typer.Argument(help="Name, alias, 'local', or the path of
 
 @profiles.command("list")
 def list_all(as_json: AsJson = False) -> None:
-    """List the profiles that ship with edgepack; 'local' is this machine."""
+    """List the profiles that ship with edgepack; 'local' is this machine. With --json, devices only."""
     from edgepack.cli.show import show_profiles
+    from edgepack.cli.show_micro import show_micros
+    from edgepack.micro_profile import list_micros
     from edgepack.profiles import list_profiles
 
     show_profiles(list_profiles(), as_json=as_json)
+    if not as_json:
+        show_micros(list_micros())
 
 
 @profiles.command()
 def show(name: Named, as_json: AsJson = False) -> None:
     """Show one profile with the source of each figure."""
     from edgepack.cli.show import show_profile
+    from edgepack.cli.show_micro import show_micro_profile
+    from edgepack.micro_profile import find_micro
     from edgepack.profiles import load_profile
 
+    if (micro := find_micro(name)) is not None:
+        show_micro_profile(micro, as_json=as_json)
+        return
     show_profile(load_profile(name), as_json=as_json)
 
 
@@ -39,12 +48,16 @@ def check(name: Named, as_json: AsJson = False) -> None:
     Exit code 1 if nothing could run on such a board; notes alone are no failure.
     """
     from edgepack.cli.show_profiles import show_findings
-    from edgepack.profile_check import ERROR, check_profile
+    from edgepack.micro_profile import find_micro
+    from edgepack.profile_check import ERROR, check_micro, check_profile
     from edgepack.profiles import load_profile
 
-    profile = load_profile(name)
-    findings = check_profile(profile)
-    show_findings(profile, findings, as_json=as_json)
+    if (micro := find_micro(name)) is not None:
+        findings, shown = check_micro(micro), micro.name
+    else:
+        profile = load_profile(name)
+        findings, shown = check_profile(profile), profile.name
+    show_findings(shown, findings, as_json=as_json)
     if any(finding.severity == ERROR for finding in findings):
         raise typer.Exit(1)
 

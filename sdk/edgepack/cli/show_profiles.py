@@ -14,19 +14,17 @@ from edgepack_runtime.profile import DeviceProfile
 __all__ = ["show_differences", "show_findings", "show_imported"]
 
 
-def show_findings(profile: DeviceProfile, findings: Sequence[ProfileFinding], *, as_json: bool) -> None:
+def show_findings(profile: str, findings: Sequence[ProfileFinding], *, as_json: bool) -> None:
     """Print what was found about a profile, and whether anything could run on such a board."""
     good = not any(finding.severity == ERROR for finding in findings)
     if as_json:
-        table = {"profile": profile.name, "good": good, "findings": [dataclasses.asdict(f) for f in findings]}
+        table = {"profile": profile, "good": good, "findings": [dataclasses.asdict(f) for f in findings]}
         print(json.dumps(table, indent=2))
         return
     if findings:
         rows = [[f.severity, f.field, f.text, f.remedy] for f in findings]
         print_table(console_for(stderr=False), ["", "field", "found", "what to do"], rows)
-    print(
-        f"{profile.name}: well formed, and its engine runs there" if good else f"{profile.name}: nothing runs there"
-    )
+    print(f"{profile}: well formed, and its engine runs there" if good else f"{profile}: nothing runs there")
 
 
 def show_differences(

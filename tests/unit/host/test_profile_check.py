@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from edgepack.profile_check import ERROR, check_profile, profile_differences
+from edgepack.micro_profile import list_micros
+from edgepack.profile_check import ERROR, check_micro, check_profile, profile_differences
 from edgepack.profiles import list_profiles, load_profile
 from edgepack_runtime.profile import KnownWrong, Source
 
@@ -88,3 +89,14 @@ def test_a_difference_in_what_is_known_wrong_is_told_with_its_reason():
     wrong = KnownWrong(scheme="float16", reason="overflows", source=Source(kind="measured", text="seen"))
     (found,) = profile_differences(PI4, replace(PI4, known_wrong=(wrong,)))
     assert (found.field, found.second) == ("quantization.known_wrong", "float16: overflows: measured: seen")
+
+
+@pytest.mark.parametrize("profile", list_micros(), ids=lambda p: p.name)
+def test_of_every_shipped_microcontroller_only_notes_are_found(profile):
+    assert {finding.severity for finding in check_micro(profile)} == {"note"}
+
+
+def test_a_tool_of_which_there_is_no_lock_file_is_an_error():
+    npu = next(profile for profile in list_micros() if profile.npu is not None)
+    other = replace(npu, engine_version="1.0", npu=replace(npu.npu, compiler_version="5.1.0"))
+    assert [f.field for f in check_micro(other) if f.severity == ERROR] == ["engine.version", "npu.compiler_version"]
