@@ -49,6 +49,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"converters._hdf5_links", "converters._saved_model_ops"}),
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_disputed", "converters._onnx_recurrent"}
+    | {"converters._onnx_products"}
     | {"converters._onnx_tf_shim", "_layout_graph", "converters._bisect", "converters._tf_float32"}
     | {"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "toolchaindoctor", "userland"},
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"})

@@ -77,6 +77,9 @@ ONNX2TF = {
     "rnn": "with recurrent operators as formulas",
     "forest": "cleaned by onnxslim",
     "table": "cleaned by onnxslim",
+    "resized": "with resizing and spectra as products",
+    "spectrum": "with resizing and spectra as products",
+    "frames": "with resizing and spectra as products",
 }
 ONNX_TF = {
     "images": "cleaned by onnxslim",
@@ -85,7 +88,7 @@ ONNX_TF = {
     "attention": "cleaned by onnxslim, Attention inlined",
     "lstm": "with recurrent operators as formulas",
     "forest": "cleaned by onnxslim",
-    "table": "cleaned by onnxslim",
+    "spectrum": "with resizing and spectra as products",
 }
 
 
@@ -161,9 +164,9 @@ def test_a_model_that_onnxs_own_tool_raises_to_something_else_is_refused(models:
 def test_an_operator_that_cannot_be_converted_is_named_with_its_node(
     models: Path, request: pytest.FixtureRequest, road: str
 ) -> None:
-    verdict, said = verdict_of(request.getfixturevalue(road.replace("-", "_")), models / "spectrum")
+    verdict, said = verdict_of(request.getfixturevalue(road.replace("-", "_")), models / "bits")
     assert verdict == REFUSED
-    assert f"{road} cannot convert operator 'DFT' (node 'my_spectrum')" in said
+    assert f"{road} cannot convert operator 'BitwiseAnd' (node 'my_bits')" in said
 
 
 def test_an_operator_that_onnxruntime_computes_otherwise_than_the_standards_tests_is_refused(

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgepack.converters._onnx_float32 import has_other_floats, in_float32
 from edgepack.converters._onnx_ml import without_ml_operators
+from edgepack.converters._onnx_products import as_products
 from edgepack.converters._onnx_recurrent import unrolled
 from edgepack.converters._options import check_shape_names, first_line, fixed_shape
 from edgepack.errors import ConversionError
@@ -221,11 +222,21 @@ def _unrolled(model: Any) -> Any:
     return _slimmed(unrolled(model)) if recurrent_operators(model.graph) else model
 
 
+def _multiplied(model: Any) -> Any:
+    start = model
+    # It fails on some forms of Resize; what it would have made constant may be constant already.
+    with suppress(Exception):
+        start = _slimmed(model)
+    products = as_products(start)
+    return model if products is start else _slimmed(products)
+
+
 FORMS: Mapping[str, Callable[[Any], Any]] = {
     "cleaned by onnxslim": _slimmed,
     "cleaned by onnxsim": _simplified,
     "as it is": _unchanged,
     "with recurrent operators as formulas": _unrolled,
+    "with resizing and spectra as products": _multiplied,
     "with its functions inlined": _all_inlined,
 }
 

@@ -125,10 +125,32 @@ for name, axis, size in (("old", {}, 4), ("raised wrongly", {"axis": 1}, 3)):
         opset=6,
     )
 write(
+    "bits",
+    [node("BitwiseAnd", ["x", "x"], ["y"], name="my_bits")],
+    {"x": np.arange(6, dtype=np.int32)[None]},
+    [("y", TensorProto.INT32, [1, 6])],
+    opset=18,
+)
+write(
+    "resized",
+    [node("Resize", ["x", "", "", "sizes"], ["y"], mode="linear", antialias=1)],
+    {"x": noise(1, 2, 6, 8)},
+    [("y", FLOAT, [1, 2, 9, 5])],
+    {"sizes": np.array([1, 2, 9, 5])},
+    opset=18,
+)
+write(
     "spectrum",
-    [node("DFT", ["x"], ["y"], name="my_spectrum", axis=1)],
+    [node("DFT", ["x"], ["y"], axis=1)],
     {"x": noise(1, 8, 1)},
     [("y", FLOAT, [1, 8, 2])],
+)
+write(
+    "frames",
+    [node("STFT", ["x", "step", "window"], ["y"])],
+    {"x": noise(1, 64, 1)},
+    [("y", FLOAT, [1, 7, 9, 2])],
+    {"step": np.array(8), "window": np.hanning(16).astype(np.float32)},
 )
 write(
     "crash",
