@@ -56,7 +56,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"converters._torch_archive"},
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"}),
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"}),
-    frozenset({"converters._onnx_ml"}),
+    frozenset({"converters._onnx_ml", "converters._onnx_select"}),
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
         | {"layout", "passes._layouts", "tensor_types"}

@@ -122,6 +122,15 @@ def test_an_onnx_model_computes_the_same_as_tflite(onnx: Path, name: str) -> Non
     check(onnx / f"{name}.onnx", ONNX_CASES[name])
 
 
+def test_a_value_that_is_not_chosen_may_be_none(onnx: Path) -> None:
+    x = np.abs(noise(5, 1, 3, 4))
+    x[3] = 0
+    conversion = check(onnx / "careful.onnx", {"x": x[:, 0]})
+    names = [operator.name for _, operator in read_model(conversion.tflite).operators()]
+    assert names.count("SELECT_V2") == 2
+    assert not {"CAST", "SUB", "MUL", "ADD"} & set(names)
+
+
 def test_an_onnx_models_channels_stay_first_at_both_ends(onnx: Path) -> None:
     conversion = check(onnx / "volume.onnx", ONNX_CASES["volume"])
     assert interface(conversion) == (["x: float32[1, 2, 4, 5, 6]"], ["mask: float32[1, 3, 4, 5, 6]"])

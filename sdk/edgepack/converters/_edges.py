@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["NOWHERE", "Port", "entered", "left"]
+__all__ = ["NOWHERE", "Port", "entered", "left", "opcode"]
 
 # As TFLite itself numbers an operand that is left out.
 NOWHERE = -1
@@ -145,12 +145,13 @@ def _cast(schema: Any, model: Any, source: int, target: int) -> Any:
 
 def _operator(schema: Any, model: Any, kind: tuple[str, int], inputs: list[int], output: int) -> Any:
     operator = schema.OperatorT()
-    operator.opcodeIndex = _opcode(schema, model, *kind)
+    operator.opcodeIndex = opcode(schema, model, *kind)
     operator.inputs, operator.outputs = inputs, [output]
     return operator
 
 
-def _opcode(schema: Any, model: Any, name: str, version: int) -> int:
+def opcode(schema: Any, model: Any, name: str, version: int) -> int:
+    """Return the index of a builtin operator among the model's, put there if it is new, in this version at least."""
     wanted = getattr(schema.BuiltinOperator, name)
     for i, code in enumerate(model.operatorCodes):
         if max(code.builtinCode, code.deprecatedBuiltinCode) == wanted:

@@ -20,6 +20,7 @@ from edgepack.converters._onnx_advice import cannot
 from edgepack.converters._onnx_bisect import first_wrong_node
 from edgepack.converters._onnx_graph import INPUT, Form, forms, recurrent_operators, the_model
 from edgepack.converters._onnx_reference import Attempt, Source, Tool, opened, travelled
+from edgepack.converters._onnx_select import with_selects
 from edgepack.converters._options import read_options
 from edgepack.model import Conversion, ConversionRequest, Divergence
 
@@ -107,7 +108,7 @@ def _driven(form: Form, inputs: int, unroll: bool, folder: Path) -> bytes:
                 if told in known:
                     raise cannot(ROAD, model, told, found["why"] or str(error)) from error
         raise
-    data = (folder / "out" / "model_float32.tflite").read_bytes()
+    data = with_selects((folder / "out" / "model_float32.tflite").read_bytes())
     for name in custom_operators(data):
         # What it cannot convert it leaves as an operator that no interpreter has.
         raise cannot(ROAD, model, name.removeprefix("ONNX_"))

@@ -128,3 +128,19 @@ write(
     {"shape": np.array([1, 1])},
 )
 write("foreign", [node("Swirl", ["x"], ["y"], name="turn", domain="some.one")], [("x", [1, 4])], [("y", [1, 4])], {})
+# A division that looks at its divisor first, and a mask of minus infinity: what is not chosen is no number.
+write(
+    "careful",
+    [
+        node("ReduceMax", ["x"], ["m"], axes=[1, 2], keepdims=1),
+        node("Div", ["x", "m"], ["d"]),
+        node("Equal", ["m", "zero"], ["empty"]),
+        node("Where", ["empty", "zero", "d"], ["y"]),
+        node("Less", ["x", "limit"], ["mask"]),
+        node("Where", ["mask", "y", "never"], ["scores"]),
+        node("Softmax", ["scores"], ["p"], axis=-1),
+    ],
+    [("x", [1, 3, 4])],
+    [("y", [1, 3, 4]), ("p", [1, 3, 4])],
+    {"zero": np.float32(0), "never": np.float32(-np.inf), "limit": np.float32(1)},
+)
