@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +20,7 @@ from tools.prediction_matrix import networks
 
 ARCHIVE = Path(__file__).parent / "models.zip"
 _TRUTH = "truth.npz"
+_SIGNATURE = "serving_default"
 # ai-edge-quantizer's recipes under the names used here, and which of them are made of which network.
 _RECIPES = {
     "dynamic8": "dynamic_wi8_afp32",
@@ -94,11 +95,24 @@ def _floats_and_stock() -> dict[str, bytes]:
 def _quantized(source: bytes, recipe_name: str, inputs: Array) -> bytes:
     from ai_edge_quantizer import quantizer, recipe
 
-    worker = quantizer.Quantizer(source, getattr(recipe, recipe_name)())
+    wanted = getattr(recipe, recipe_name)()
+    worker = quantizer.Quantizer(source, wanted)
     statistics = None
     if worker.need_calibration:
-        statistics = worker.calibrate({"serving_default": [{"x": x} for x in inputs]})
+        # One sample at a time: over several, its calibration averages the ranges, and cuts what lies outside.
+        each = [quantizer.Quantizer(source, wanted).calibrate({_SIGNATURE: [{"x": x}]}) for x in inputs]
+        statistics = {
+            name: {
+                "min": _over(np.min, [s[name]["min"] for s in each]),
+                "max": _over(np.max, [s[name]["max"] for s in each]),
+            }
+            for name in each[0]
+        }
     return bytes(worker.quantize(statistics).quantized_model)
+
+
+def _over(which: Callable[..., Array], found: Sequence[Array]) -> Array:
+    return which(np.stack(found), axis=0)
 
 
 def _passed(source: bytes, scheme: str, engine: str, inputs: Array) -> bytes:
