@@ -80,6 +80,10 @@ def statements(source: str) -> str:
     return ast.dump(tree, include_attributes=True)
 
 
+def test_the_runtime_wheel_carries_the_models_that_engines_are_tried_on(wheels):
+    assert "edgepack_runtime/probe_models.bin" in names(wheels["edgepack_runtime"])
+
+
 def test_the_runtime_wheel_needs_only_numpy_and_cryptography(wheels):
     with zipfile.ZipFile(wheels["edgepack_runtime"]) as archive:
         text = archive.read("edgepack_runtime-0.1.0.dist-info/METADATA").decode()
