@@ -70,6 +70,7 @@ ONNX2TF = {
     "half": "cleaned by onnxslim, in float32",
     "double": "cleaned by onnxslim, in float32",
     "unused": "cleaned by onnxslim",
+    "alone": "cleaned by onnxslim",
     "old": "cleaned by onnxslim",
     "attention": "with its functions inlined",
     "lstm": "with recurrent operators as formulas",

@@ -23,6 +23,8 @@ INPUT, OUTPUT = "edgepack_in_{}", "edgepack_out_{}"
 _IR_VERSION = 4
 _STANDARD, _OPSET = ("", "ai.onnx"), 13
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+# Of one input they are that input; skl2onnx writes such, and onnx2tf does not know it.
+_OF_ANY_NUMBER = frozenset({"Sum", "Mean", "Max", "Min"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,8 @@ def _prepared(model: Any, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
     for i, node in enumerate(nodes):
         # Messages name nodes; the first output is what a viewer shows of one without a name.
         node.name = node.name or next(filter(None, node.output), "")
+        if node.op_type in _OF_ANY_NUMBER and node.domain in _STANDARD and len(node.input) == 1:
+            node.op_type = "Identity"
         if node.op_type in _RECURRENT:
             # With one left out, onnx2tf turns what follows into custom operators.
             node.output[:] = [name or f"edgepack_unused_{i}_{k}" for k, name in enumerate(node.output)]

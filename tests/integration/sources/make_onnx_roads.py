@@ -73,6 +73,7 @@ write(
 )
 write("half", [node("Mul", ["x", "x"], ["y"])], {"x": noise(1, 6, kind="float16")}, [("y", HALF, [1, 6])])
 write("double", [node("Add", ["x", "x"], ["y"])], {"x": noise(1, 6, kind="float64")}, [("y", DOUBLE, [1, 6])])
+write("alone", [node("Neg", ["x"], ["a"]), node("Sum", ["a"], ["y"])], {"x": noise(1, 6)}, [("y", FLOAT, [1, 6])])
 write(
     "unused",
     [node("Neg", ["x"], ["y"]), node("Add", ["aside", "aside"], ["nowhere"])],
