@@ -13,7 +13,7 @@ __all__ = ["document", "write_document"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _ROADS = ("onnx2tf", "onnx-tf")
-_EITHER = "either road"
+_EITHER, _ALL = "either road", "all"
 # Why a build believes onnxruntime: each was computed by hand.
 _DISPUTES = {
     "QLinearMatMul": "where a sum is beyond int8 the test's turns over, as -236 to 20; the standard says to saturate",
@@ -45,8 +45,9 @@ with `python -m tools.onnx_coverage`. Case by case: `tools/onnx_coverage/results
 - **refused**: the converter says why, and hands nothing over.
 - **wrong**: it handed over something else. There must be none: the tool ends with an error and writes no document.
 
-Every test counts: also those with types edgepack does not know (strings, sequences, float8, int4 and others), those
-of training operators, and those onnxruntime cannot run.
+Every test counts in the share converted: also those with types edgepack does not know (strings, sequences, float8,
+int4 and others), those of training operators, and those onnxruntime cannot run. The last column leaves out those with
+other types and those onnxruntime cannot run.
 """
 
 
@@ -80,15 +81,23 @@ def _counts(rows: Sequence[Row]) -> list[int]:
 
 def _shares(rows: Sequence[Row]) -> list[str]:
     table = []
-    for suite in sorted({row.suite for row in rows}):
+    for suite in (*sorted({row.suite for row in rows}), _ALL):
+        of_suite = [r for r in rows if suite in (r.suite, _ALL)]
         for road in (*_ROADS, _EITHER):
-            of_suite = [r for r in rows if r.suite == suite]
             chosen = _best(of_suite) if road == _EITHER else [r for r in of_suite if r.road == road]
             equal, constant, *others = _counts(chosen)
-            share = f"{(equal + constant) / len(chosen):.0%}" if chosen else ""
-            table.append((f"`{suite}`", road, len(chosen), equal, constant, *others, share))
+            inside = [row for row in chosen if not _is_outside(row)]
+            cells = (f"{(equal + constant) / len(part):.0%}" if part else "" for part in (chosen, inside))
+            table.append(
+                (suite if suite == _ALL else f"`{suite}`", road, len(chosen), equal, constant, *others, *cells)
+            )
     header = ("Tests", "Road", "Cases", "equal", "with constants", "near", "disputed", "refused", "wrong", "share")
-    return _lines(header, table, left=2)
+    return _lines((*header, "of those inside"), table, left=2)
+
+
+def _is_outside(row: Row) -> bool:
+    """Return whether a test is about what no road is for: another type, or what onnxruntime itself cannot run."""
+    return row.verdict == REFUSED and row.reason.startswith(("type ", "onnxruntime cannot run it"))
 
 
 def _kind(row: Row) -> str:
