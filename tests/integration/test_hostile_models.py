@@ -110,6 +110,16 @@ def test_a_saved_model_that_reaches_out_is_refused_before_it_is_loaded(
         taken(tensorflow / name)
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_saved_model_with_an_operator_of_somebodys_own_is_refused_by_its_node(
+    tensorflow: Path, trusted: bool
+) -> None:
+    said = r"needs the operator 'Swirl' \(node 'turn/BesselI0e'\), which TensorFlow does not have"
+    with pytest.raises(ConversionError, match=said) as caught:
+        taken(tensorflow / "custom", trusted=trusted)
+    assert "standard operators" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("name", ["trap.joblib", "packed.joblib", "plain.joblib", "elsewhere.pkl"])
 def test_a_pickle_is_refused_without_being_loaded(sklearn: Path, name: str) -> None:
     with pytest.raises(ConversionError, match=r"is a pickle \(joblib\): loading it executes") as caught:

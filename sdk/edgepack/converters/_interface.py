@@ -97,12 +97,22 @@ def refuse_foreign_operators(data: bytes, *, stateful: bool = False) -> None:
         if name == "CUSTOM" or custom:
             kind = "TensorFlow (Flex)" if custom.startswith("Flex") else "custom"
             raise ConversionError(
-                f"the model needs the {kind} operator {custom.removeprefix('Flex')!r}, "
+                f"the model needs the {kind} operator {custom.removeprefix('Flex')!r}{_place(model, i)}, "
                 "which tflite-runtime and ai-edge-litert do not have",
                 hint="replace it by standard operators in the source model",
             )
         if name in _STATE_OPERATORS and not stateful:
             raise ConversionError(f"the model keeps state between calls ({name}), which a conversion would lose")
+
+
+def _place(model: Any, code: int) -> str:
+    """Return where an operator code is first used, as the name of what it gives: TFLite's operators have none."""
+    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+        for operator in map(graph.Operators, range(graph.OperatorsLength())):
+            if operator.OpcodeIndex() == code and operator.OutputsLength():
+                name = graph.Tensors(operator.Outputs(0)).Name() or b""
+                return f" (it gives {name.decode('utf-8', 'replace')!r})" if name else ""
+    return ""
 
 
 def custom_operators(data: bytes) -> list[str]:

@@ -49,17 +49,19 @@ _WHAT = (
 
 
 def refuse_reaching_out(folder: Path, *, trusted: bool) -> tuple[str, ...]:
-    """Refuse a SavedModel with an operator that does something else than compute.
+    """Refuse a SavedModel with an operator that does something else than compute, or that TensorFlow does not have.
 
     Args:
         folder: the SavedModel.
-        trusted: let them be, and return which there are.
+        trusted: let the former be, and return which there are.
 
     Raises:
         SourceModelError: it cannot be read.
         ConversionError: there is one; the message names it.
     """
-    found = [f"node {node.name!r} ({node.op}) {what}" for node in _nodes(folder) if (what := _does(node))]
+    model = _read(folder)
+    _refuse_unknown(model)
+    found = [f"node {node.name!r} ({node.op}) {what}" for node in _nodes(model) if (what := _does(node))]
     if found and not trusted:
         raise ConversionError(
             f"the SavedModel is refused before it is loaded: {'; '.join(found[:5])}",
@@ -68,7 +70,7 @@ def refuse_reaching_out(folder: Path, *, trusted: bool) -> tuple[str, ...]:
     return tuple(f"--trust-source let this run: {text}" for text in found[:5])
 
 
-def _nodes(folder: Path) -> Iterator[Any]:
+def _read(folder: Path) -> Any:
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -77,10 +79,28 @@ def _nodes(folder: Path) -> Iterator[Any]:
         model.ParseFromString((folder / "saved_model.pb").read_bytes())
     except (DecodeError, OSError) as error:
         raise SourceModelError(f"the SavedModel cannot be read: {error}") from None
+    return model
+
+
+def _nodes(model: Any) -> Iterator[Any]:
     for meta in model.meta_graphs:
         yield from meta.graph_def.node
         for function in meta.graph_def.library.function:
             yield from function.node_def
+
+
+def _refuse_unknown(model: Any) -> None:
+    from tensorflow.python.framework import op_def_registry
+
+    # A function can be called as if it were an operator.
+    known = {f.signature.name for meta in model.meta_graphs for f in meta.graph_def.library.function}
+    for node in _nodes(model):
+        if node.op not in known and op_def_registry.get(node.op) is None:
+            raise ConversionError(
+                f"the SavedModel needs the operator {node.op!r} (node {node.name!r}), which TensorFlow does not have",
+                hint="it is somebody's own: replace it by standard operators in the source model",
+            )
+        known.add(node.op)
 
 
 def _does(node: Any) -> str:
