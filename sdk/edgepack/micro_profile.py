@@ -30,6 +30,7 @@ from edgepack_runtime.capabilities import (
 __all__ = [
     "ACCELERATORS",
     "MICRO_ARCHITECTURES",
+    "SCHEMA_VERSION",
     "Micro",
     "MicroBudget",
     "MicroHardware",

@@ -21,7 +21,7 @@ from edgepack_runtime.profile import (
     Source,
 )
 
-__all__ = ["derived_profile", "profile_schema", "profile_toml"]
+__all__ = ["derived_profile", "profile_schema", "profile_toml", "schema_table"]
 
 _NAME = r"^[a-z0-9][a-z0-9._-]{0,30}$"
 _MAX_TEXT = 1000
@@ -108,7 +108,7 @@ def profile_schema() -> dict[str, object]:
     text = {"type": "string", "minLength": 1, "maxLength": _MAX_TEXT}
     count = {"type": "integer", "minimum": 1, "maximum": _MAX_INTEGER}
     name = {"type": "string", "pattern": _NAME}
-    source = _table({"kind": {"enum": list(SOURCE_KINDS)}, "text": text})
+    source = schema_table({"kind": {"enum": list(SOURCE_KINDS)}, "text": text})
     hardware = {
         "board": text,
         "soc": text,
@@ -126,7 +126,7 @@ def profile_schema() -> dict[str, object]:
     version = {"type": "string", "pattern": r"^[0-9]{1,8}(\.[0-9]{1,8}){1,3}$"}
     word = {"type": "string", "pattern": r"^[!-~]{1,64}$"}
     library = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"}
-    delegate = _table({"name": word, "version": word, "library": library}, optional=("library",))
+    delegate = schema_table({"name": word, "version": word, "library": library}, optional=("library",))
     engine = {
         "name": {"enum": list(ENGINES)},
         "version": version,
@@ -136,23 +136,23 @@ def profile_schema() -> dict[str, object]:
     }
     budget = {"ram_bytes": count, "storage_bytes": count, "latency_ms": {"type": "number", "exclusiveMinimum": 0}}
     schemes = _some({"enum": list(SCHEMES)})
-    wrong = _table({"scheme": {"enum": list(SCHEMES)}, "reason": text, "source": source})
+    wrong = schema_table({"scheme": {"enum": list(SCHEMES)}, "reason": text, "source": source})
     quantization = {"supported": schemes, "known_wrong": _some(wrong)}
     dtypes = _some({"enum": list(DTYPES)})
     limits = {"input_dtypes": dtypes, "output_dtypes": dtypes, "max_input_bytes": count, "batch": count}
-    whole = _table(
+    whole = schema_table(
         {
             "schema": {"const": SCHEMA_VERSION},
             "name": name,
             "description": text,
             "aliases": {"type": "array", "items": name, "uniqueItems": True},
-            "hardware": _table(hardware),
-            "software": _table(software),
-            "engine": _table(engine, optional=("also", "delegates")),
-            "budget": _table(budget, optional=("latency_ms",)),
-            "quantization": _table(quantization, optional=("known_wrong",)),
-            "io": {**_table(limits, optional=tuple(limits)), "minProperties": 1},
-            "sources": _table(dict.fromkeys((*FIGURES, *OPTIONAL_FIGURES), source), optional=OPTIONAL_FIGURES),
+            "hardware": schema_table(hardware),
+            "software": schema_table(software),
+            "engine": schema_table(engine, optional=("also", "delegates")),
+            "budget": schema_table(budget, optional=("latency_ms",)),
+            "quantization": schema_table(quantization, optional=("known_wrong",)),
+            "io": {**schema_table(limits, optional=tuple(limits)), "minProperties": 1},
+            "sources": schema_table(dict.fromkeys((*FIGURES, *OPTIONAL_FIGURES), source), optional=OPTIONAL_FIGURES),
         },
         optional=("aliases", "io"),
     )
@@ -163,7 +163,8 @@ def _some(items: object) -> dict[str, object]:
     return {"type": "array", "items": items, "minItems": 1, "uniqueItems": True}
 
 
-def _table(properties: Mapping[str, object], optional: tuple[str, ...] = ()) -> dict[str, object]:
+def schema_table(properties: Mapping[str, object], optional: tuple[str, ...] = ()) -> dict[str, object]:
+    """Return the JSON Schema of a table that has these members and no others."""
     return {
         "type": "object",
         "properties": dict(properties),

@@ -91,10 +91,13 @@ def new(
 
 
 @profiles.command()
-def schema() -> None:
+def schema(
+    micro: Annotated[bool, typer.Option("--micro", help="That of microcontrollers' profiles.")] = False,
+) -> None:
     """Print the JSON Schema of a profile file, for editors that check TOML by one."""
     import json
 
+    from edgepack.micro_text import micro_schema
     from edgepack.profile_text import profile_schema
 
-    typer.echo(json.dumps(profile_schema(), indent=2))
+    typer.echo(json.dumps(micro_schema() if micro else profile_schema(), indent=2))

@@ -6,11 +6,13 @@ import copy
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 
 from edgepack.errors import ProfileError, RecipeError
 from edgepack.micro import micros_of
 from edgepack.micro_profile import Micro, find_micro, list_micros
+from edgepack.micro_text import micro_schema
 from edgepack.profiles import list_profiles, load_profile
 from edgepack.toolchain import locate
 from edgepack_runtime._fields import Fields, canonical_json
@@ -85,6 +87,11 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path):
         find_micro(str(tmp_path / "a.toml"))
 
 
+@pytest.mark.parametrize("profile", SHIPPED, ids=lambda p: p.name)
+def test_the_schema_takes_every_shipped_profile(profile):
+    assert jsonschema.Draft202012Validator(micro_schema()).is_valid(json.loads(canonical_json(profile.to_json())))
+
+
 WRONG = {
     "another schema": (MCU, 2, ("schema",), "version 2 is not known"),
     "another target": (MCU, "gpu", ("target",), "none of mcu, npu"),
@@ -112,6 +119,16 @@ def test_a_wrong_field_is_refused(case):
     table, value, path, why = case
     with pytest.raises(SchemaError, match=why):
         read(put(table, value, *path))
+
+
+# What must be there with an NPU only, and what fields must be together, the schema cannot say.
+TOGETHER = {"a latency without an NPU", "SRAM without an NPU", "floats on an Ethos-U", "no npu", "an endless latency"}
+
+
+@pytest.mark.parametrize("case", [WRONG[name] for name in WRONG if name not in TOGETHER])
+def test_the_schema_refuses_what_the_reader_refuses(case):
+    table, value, path, _ = case
+    assert not jsonschema.Draft202012Validator(micro_schema()).is_valid(put(table, value, *path))
 
 
 @pytest.mark.parametrize("field", ["arena_bytes", "flash_bytes"])
