@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
+from edgepack_runtime.admission import check_consistent
 from edgepack_runtime.container import PREAMBLE_SIZE, Container, Grant, Preamble
 from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.errors import (
@@ -33,7 +34,6 @@ from edgepack_runtime.errors import (
 )
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.manifest import Manifest
-from edgepack_runtime.session import check_consistent
 from edgepack_runtime.sidecar import sidecar_grants, sidecar_path
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.trust_update import TrustDocument, apply_update, provision, trust_container

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from edgepack_runtime import __version__
 from edgepack_runtime._files import drop_standard_output, print_any_name
+from edgepack_runtime.cli_bench import add_bench_options
 from edgepack_runtime.cli_probe import add_probe_command
 from edgepack_runtime.cli_state import add_state_commands
 from edgepack_runtime.cli_store import add_store_commands
@@ -94,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, required=True, help=".npz to write, one array an output, each [n, ...]")
     _add_grants(run)
     run.set_defaults(run=_run)
+
+    bench = commands.add_parser("bench", help="time runs of the model on a golden input")
+    _add_common(bench)
+    _add_grants(bench)
+    add_bench_options(bench)
 
     trust = commands.add_parser("trust", help="show or update a trust document").add_subparsers(
         required=True, metavar="COMMAND"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgepack_runtime._files import write_whole
 from edgepack_runtime.activation import floor_of, folders_of
+from edgepack_runtime.admission import check_consistent, check_engine
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.container import Grant, pack_grants
 from edgepack_runtime.device import Device
@@ -19,7 +20,7 @@ from edgepack_runtime.errors import BundleError, EdgepackError, FileError, Store
 from edgepack_runtime.golden import Replay
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.plaintext import forbid_core_dumps
-from edgepack_runtime.session import check_consistent, check_engine, verify_bundle, verify_file
+from edgepack_runtime.session import verify_bundle, verify_file
 from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.signing import key_id
 from edgepack_runtime.slotcopy import Copied, copy_into_slot, front_of

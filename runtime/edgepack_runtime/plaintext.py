@@ -124,6 +124,7 @@ def _sealed_memfd(size: int, fill: Fill) -> int:
         else:
             fill(memoryview(bytearray()))
         fcntl.fcntl(fd, _F_ADD_SEALS, _F_SEAL_SEAL_SHRINK_GROW_WRITE)
+        reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         os.close(fd)
         if error.errno in (errno.ENOSPC, errno.ENOMEM):
@@ -132,7 +133,8 @@ def _sealed_memfd(size: int, fill: Fill) -> int:
     except BaseException:
         os.close(fd)
         raise
-    return fd
+    os.close(fd)
+    return reader
 
 
 def _memfd() -> int:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
+from edgepack_runtime.admission import check_consistent, check_engine, check_specs
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.compression import supported
 from edgepack_runtime.container import Grant
 from edgepack_runtime.device import Device
 from edgepack_runtime.encryption import PayloadSuite, check_segments
-from edgepack_runtime.engines import Engine, installed, load
-from edgepack_runtime.errors import EngineError, FormatError, IncompatibleError, SelfTestError
+from edgepack_runtime.engines import Engine, load
+from edgepack_runtime.errors import EngineError, SelfTestError
 from edgepack_runtime.golden import Replay, replay_golden
+from edgepack_runtime.latency import Latency, measure
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.plaintext import PlaintextModel, forbid_core_dumps
-from edgepack_runtime.selftest import StoredGolden, Unlock
+from edgepack_runtime.pool import Pool
+from edgepack_runtime.selftest import StoredGolden
 from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.table import Entry
 from edgepack_runtime.tensors import Array, TensorSpec
@@ -27,13 +33,36 @@ from edgepack_runtime.verify import Policy, UnlockedBundle, VerifiedBundle, veri
 
 __all__ = [
     "Session",
-    "check_consistent",
-    "check_engine",
     "decrypt_model",
     "open_bundle",
     "verify_bundle",
     "verify_file",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Model:
+    """The decrypted model. Engines map it, so that keeping it open takes no memory, and each shares the one copy."""
+
+    manifest: Manifest
+    plaintext: PlaintextModel
+    num_threads: int | None
+
+    def load(self) -> Engine:
+        """Return it in an engine of its own, the one it was proven under."""
+        wanted, path = self.manifest.profile.engine, self.plaintext.path
+        if path is None:
+            closed = self.plaintext.content is None
+            raise EngineError("the session is closed" if closed else "opening a model needs memfd, as Linux has")
+        threads = self.num_threads or wanted.num_threads
+        engine = load(wanted.name, path, num_threads=threads, delegates=wanted.libraries)
+        try:
+            check_specs(self.manifest.model.inputs, engine.inputs)
+            check_specs(self.manifest.model.outputs, engine.outputs)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
 
 
 class Session:
@@ -47,14 +76,14 @@ class Session:
         bundle: VerifiedBundle,
         manifest: Manifest,
         golden: StoredGolden,
+        model: _Model,
         engine: Engine,
-        load_engine: Callable[[], Engine],
     ) -> None:
         self.bundle = bundle
         self.manifest = manifest
         self._golden = golden
+        self._model = model
         self._engine = engine
-        self._load_engine = load_engine
         # Set by the store: see `edgepack_runtime.activation`.
         self.notice: str | None = None
         self.on_healthy: Callable[[], None] | None = None
@@ -85,21 +114,85 @@ class Session:
         return {spec.name: outputs[spec.name] for spec in self.outputs}
 
     def reset(self) -> None:
-        """Forget the state a stateful model carries from run to run; its model is loaded again from the file.
+        """Forget the state a stateful model carries from run to run; its model is loaded again.
 
         Engines reset variable tensors but not resource variables, and cannot tell which a model has. A model without
         state has nothing to forget.
 
         Raises:
             EngineError: the engine failed, or the session is closed.
-            PayloadError: the file was altered since it was opened.
-            FileError: the file cannot be read any more.
         """
         self._engine.reset()
         if self.manifest.model.stateful:
-            fresh = self._load_engine()
+            fresh = self._model.load()
             self._engine.close()
             self._engine = fresh
+
+    async def arun(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return what `run` returns, without holding up the event loop: it runs in a thread.
+
+        A task that is cancelled stops waiting; its run goes on to its end in the thread, and its arrays have to stay
+        as they are until then.
+
+        Raises:
+            InputError: a name, shape or dtype does not fit; nothing is cast.
+            EngineError: the engine failed, or the session is closed.
+        """
+        import asyncio  # an application without an event loop does not pay for it
+
+        return await asyncio.to_thread(self.run, feeds)
+
+    def pool(self, size: int) -> Pool:
+        """Return `size` interpreters of this model, for as many threads at a time; close them before the session.
+
+        They share one decrypted copy of the model, with this session too.
+
+        Raises:
+            EngineError: the model carries state from run to run, which only one can; the engine refuses the model, or
+                the session is closed.
+        """
+        if self.manifest.model.stateful:
+            raise EngineError(
+                f"{self.manifest.name} carries state from run to run: a pool would mix its streams",
+                hint="open a session for each stream",
+            )
+        engines: list[Engine] = []
+        try:
+            for _ in range(max(size, 1)):
+                engines.append(self._model.load())
+        except BaseException:
+            for engine in engines:
+                engine.close()
+            raise
+        return Pool(engines, tuple(spec.name for spec in self.outputs))
+
+    def warmup(self, runs: int = 1) -> None:
+        """Run the model on zeros, so that the first real run is as fast as the others; resets a stateful model.
+
+        Raises:
+            EngineError: the engine failed, or the session is closed.
+        """
+        # An open dimension is tried with the smallest that there is.
+        feeds = {spec.name: np.zeros([max(d, 1) for d in spec.shape], spec.dtype) for spec in self.inputs}
+        for _ in range(runs):
+            self.run(feeds)
+        self.reset()
+
+    def bench(self, runs: int = 50) -> Latency:
+        """Return how long the model takes here on a real input, a golden one; resets a stateful model.
+
+        Raises:
+            EngineError: the engine failed, or the session is closed.
+            PayloadError: the file was altered since it was opened.
+            FileError: the file cannot be read any more.
+        """
+        self.reset()
+        with self._golden.opened() as samples:
+            feeds = samples[0].inputs
+            self.run(feeds)
+            latency = measure(lambda: self.run(feeds), runs)
+        self.reset()
+        return latency
 
     def self_test(self) -> Replay:
         """Replay the golden tensors that were signed into the bundle; resets a stateful model.
@@ -143,6 +236,7 @@ class Session:
     def close(self) -> None:
         """Free the engine and the model, and close the file; closing twice is allowed."""
         self._engine.close()
+        self._model.plaintext.close()
         self._golden.close()
 
     def __enter__(self) -> Session:
@@ -192,34 +286,15 @@ def open_bundle(
             sidecar = sidecar_grants(file.container, device.key, Path(path), None if grants is None else Path(grants))
         unlock = partial(bundle.unlock, device.key, sidecar)
         golden = StoredGolden(bundle, manifest, file, unlock)
-        load_engine = partial(_load_engine, manifest, file, unlock, device.num_threads)
-        session = opened.enter_context(Session(bundle, manifest, golden, load_engine(), load_engine))
+        with unlock() as unlocked:
+            plaintext = opened.enter_context(decrypt_model(unlocked, manifest, file))
+        model = _Model(manifest=manifest, plaintext=plaintext, num_threads=device.num_threads)
+        session = opened.enter_context(Session(bundle, manifest, golden, model, model.load()))
         if not exact:
             session.self_test()
         # It is good: from here on the caller closes it, and with it the file.
         opened.pop_all()
     return session
-
-
-def _load_engine(manifest: Manifest, file: BundleFile, unlock: Unlock, num_threads: int | None) -> Engine:
-    """Return the model in the engine it was proven under, decrypted into memory on the way."""
-    wanted = manifest.profile.engine
-    with unlock() as unlocked, decrypt_model(unlocked, manifest, file) as plaintext:
-        if plaintext.path is None:
-            raise EngineError("opening a decrypted model needs memfd, which only Linux has")
-        engine = load(
-            wanted.name,
-            plaintext.path,
-            num_threads=num_threads or wanted.num_threads,
-            delegates=wanted.libraries,
-        )
-    try:
-        _check_specs(manifest.model.inputs, engine.inputs)
-        _check_specs(manifest.model.outputs, engine.outputs)
-    except BaseException:
-        engine.close()
-        raise
-    return engine
 
 
 def verify_bundle(path: str | Path, *, device: Device, payload: bool = False) -> tuple[VerifiedBundle, Manifest]:
@@ -279,47 +354,6 @@ def verify_file(file: BundleFile, device: Device, clock: int | None) -> Verified
     return verify(file.container, trust, policy)
 
 
-def check_consistent(bundle: VerifiedBundle, manifest: Manifest) -> None:
-    """Refuse a bundle whose manifest tells another story than its binary table.
-
-    Raises:
-        FormatError: they disagree.
-    """
-    header, profile = bundle.header, manifest.profile
-    table = (header.product, header.profile, header.engine, header.engine_version, header.profile_digest)
-    told = (manifest.name, profile.name, profile.engine.name, profile.engine.version, profile.digest())
-    if table != told:
-        raise FormatError("the manifest disagrees with the signed table about product, profile or engine")
-
-
-def check_engine(manifest: Manifest, device: Device) -> bool:
-    """Return whether the engine here is one the bundle was proven under; refuse where that matters.
-
-    Nothing is proven under a delegate that is no part of the engine's wheel.
-
-    Raises:
-        EngineError: it is not installed.
-        IncompatibleError: it is of another version, and this device takes no other.
-    """
-    required = manifest.profile.engine
-    wanted, version = required.name, required.version
-    here = dict(installed())
-    if wanted not in here:
-        raise EngineError(
-            f"the bundle runs on {wanted} {version}, which is not installed"
-            + (f" (here is {', '.join(f'{n} {v}' for n, v in here.items())})" if here else ""),
-            hint=f"pip install '{wanted}=={version}'" + (" 'numpy<2'" if wanted == "tflite-runtime" else ""),
-        )
-    if here[wanted] in required.versions:
-        return not required.libraries
-    if device.engine_policy == "exact":
-        raise IncompatibleError(
-            f"proven under {wanted} {' and '.join(required.versions)}, here is {wanted} {here[wanted]}",
-            hint=f"pip install '{wanted}=={version}', or set engine_policy to 'self-test' on this device",
-        )
-    return False
-
-
 def decrypt_model(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile) -> PlaintextModel:
     """Return the model entry, decrypted into memory.
 
@@ -331,13 +365,3 @@ def decrypt_model(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile
     name = manifest.model.entry
     size = unlocked.bundle.entry(name).content_length
     return PlaintextModel(size, lambda into: unlocked.read_entry(name, file.read, into))
-
-
-def _check_specs(told: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...]) -> None:
-    def shape_of(specs: tuple[TensorSpec, ...]) -> set[tuple[str, str, tuple[int, ...]]]:
-        return {(spec.name, spec.dtype, spec.shape) for spec in specs}
-
-    if shape_of(told) != shape_of(found):
-        raise FormatError(
-            f"the manifest promises {'; '.join(map(str, told))}, the model has {'; '.join(map(str, found))}"
-        )

@@ -16,6 +16,7 @@ from edgepack.pack import Contents
 from edgepack.proof import prove_on_board
 from edgepack.userland import Userland
 from edgepack.worker import Workplace
+from edgepack_runtime.admission import check_consistent
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.compression import supported
 from edgepack_runtime.errors import BundleError, EngineError
@@ -24,7 +25,6 @@ from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.manifest import Evidence, Manifest
 from edgepack_runtime.profile import DeviceProfile
 from edgepack_runtime.selftest import read_golden
-from edgepack_runtime.session import check_consistent
 from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.verify import Policy, UnlockedBundle, VerifiedBundle, verify

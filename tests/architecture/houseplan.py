@@ -10,7 +10,7 @@ MAX_LINES = 400
 # A module imports modules of lower tiers only. Names are without the package; "" is the package itself.
 DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors"}),
-    frozenset({"_fields", "_files", "apart", "compression", "container", "encryption"}),
+    frozenset({"_fields", "_files", "apart", "compression", "container", "encryption", "latency"}),
     frozenset({"capabilities"}),
     frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "slots", "state", "trust"}),
@@ -20,6 +20,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
             "engines.tflite_runtime",
             "keyfiles",
             "op_table",
+            "pool",
             "probe",
             "protection",
             "sidecar",
@@ -31,10 +32,11 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"probing", "slotcopy", "storefile", "trust_file"}),
     frozenset({"device", "enrolment", "selftest"}),
+    frozenset({"admission"}),
     frozenset({"session"}),
     frozenset({"activation", "trial"}),
     frozenset({"acceptance", "installation"}),
-    frozenset({"cli_probe", "cli_state", "cli_store"}),
+    frozenset({"cli_bench", "cli_probe", "cli_state", "cli_store"}),
     frozenset({"cli"}),
 )
 # The host stands on the whole device package.

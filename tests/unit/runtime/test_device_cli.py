@@ -81,6 +81,20 @@ def test_verify_says_what_holds(call):
     assert out == "digits 1.2: signature, profile bench-board and version hold\n"
 
 
+def test_bench_says_how_long_a_run_takes(call):
+    code, out, err = call("bench", "m.edgepack", "--runs", "3")
+    assert (code, err, out.startswith(f"3 runs on {realbundle.ENGINE} {realbundle.VERSION}: median ")) == (
+        0,
+        "",
+        True,
+    )
+
+
+def test_bench_as_json_has_milliseconds(call):
+    found = json.loads(call("bench", "m.edgepack", "--runs", "3", "--json")[1])
+    assert set(found) == {"engine", "runs", "median_ms", "p95_ms", "min_ms", "max_ms"}
+
+
 def test_verify_with_a_self_test_runs_the_golden_samples(call):
     code, out, err = call("verify", "m.edgepack", "--self-test")
     assert (code, err) == (0, "")

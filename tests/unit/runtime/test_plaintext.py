@@ -7,6 +7,8 @@ import mmap
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,22 @@ def open_memfds() -> list[str]:
     return [link for link in links if "edgepack-model" in link]
 
 
+@contextmanager
+def for_writing(model: PlaintextModel) -> Iterator[int]:
+    """Open it as somebody would who wants to change it: the process's own descriptor is for reading only."""
+    fd = os.open(str(model.path), os.O_RDWR)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@linux
+def test_the_descriptor_that_is_kept_is_for_reading_only() -> None:
+    with PlaintextModel(len(MODEL), fill) as model, pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(int(str(model.path).rsplit("/", 1)[1]), b"x", 0)
+
+
 @linux
 def test_the_model_is_read_by_its_path() -> None:
     with PlaintextModel(len(MODEL), fill) as model:
@@ -44,8 +62,7 @@ def test_the_model_is_read_by_its_path() -> None:
 def test_nobody_can_change_a_sealed_model(what: str) -> None:
     import fcntl
 
-    with PlaintextModel(len(MODEL), fill) as model:
-        fd = int(str(model.path).rsplit("/", 1)[1])
+    with PlaintextModel(len(MODEL), fill) as model, for_writing(model) as fd:
         attacks = {
             "write": lambda: os.pwrite(fd, b"x", 0),
             "grow": lambda: os.ftruncate(fd, len(MODEL) + 1),
@@ -130,8 +147,8 @@ def test_a_kernel_without_the_newest_flag_gives_a_sealed_model_too(monkeypatch: 
         return create(name, flags)
 
     monkeypatch.setattr(os, "memfd_create", old)
-    with PlaintextModel(len(MODEL), fill) as model, pytest.raises(PermissionError):
-        os.pwrite(int(str(model.path).rsplit("/", 1)[1]), b"x", 0)
+    with PlaintextModel(len(MODEL), fill) as model, for_writing(model) as fd, pytest.raises(PermissionError):
+        os.pwrite(fd, b"x", 0)
 
 
 @linux
