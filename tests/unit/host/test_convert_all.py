@@ -17,6 +17,14 @@ def test_the_list_that_is_shipped_can_be_read() -> None:
     assert all(entry.path.is_relative_to("models") for entry in entries)
 
 
+def test_the_table_that_is_shipped_has_every_model_of_the_list() -> None:
+    text = (LIST.parents[1] / "docs" / "models-tried.md").read_text("utf-8").partition("One network")[0]
+    rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("| ")][1:]
+    entries = read_list(LIST, Path("models"))
+    assert [row[1] for row in rows] == [entry.name for entry in entries]
+    assert [row[6].startswith("refused") for row in rows] == [bool(entry.refused) for entry in entries]
+
+
 def test_samples_are_made_as_the_list_says(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.arange(20), y=np.arange(4))
     making = {"data": tmp_path / "d.npz", "labels": "y", "values": 16, "shape": [-1, 2, 2, 1], "enlarge": 2}
