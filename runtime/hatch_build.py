@@ -1,7 +1,7 @@
-"""What the wheel for devices carries: every statement on its line, docstrings' first lines, and no comments.
+"""What the wheel for devices carries: every statement on its line, what public things give, and no comments.
 
-A device has little room, and nobody reads code there. A traceback names the lines of the repository; ``help()`` still
-says what each thing gives. The whole text is in the source distribution.
+A device has little room, and nobody reads code there. A traceback names the lines of the repository; ``help()`` says
+the first line of what it says here. The whole text is in the source distribution.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def lean(source: str) -> str:
-    """Return a module that does the same, line for line, without comments and the rest of docstrings."""
+    """Return a module that does the same, line for line: no comments, and of docstrings public ones' first lines."""
     lines = source.split("\n")
-    for text in _docstrings(ast.parse(source)):
-        first, last = text.lineno - 1, (text.end_lineno or text.lineno) - 1
-        if first != last:
-            # The first line of a docstring of several lines ends in no quotes of its own.
-            lines[first : last + 1] = [lines[first].rstrip() + '"""', *[""] * (last - first)]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, Documented) and (text := _docstring(node)) is not None:
+            first, last = text.lineno - 1, (text.end_lineno or text.lineno) - 1
+            if not _is_public(node):
+                kept = lines[first][: text.col_offset] + ("..." if len(node.body) == 1 else "")
+            elif first != last:
+                # The first line of a docstring of several lines ends in no quotes of its own.
+                kept = lines[first].rstrip() + '"""'
+            else:
+                continue
+            lines[first : last + 1] = [kept.rstrip(), *[""] * (last - first)]
     for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
@@ -34,10 +40,14 @@ def lean(source: str) -> str:
     return "\n".join(lines)
 
 
-def _docstrings(tree: ast.Module) -> list[ast.Constant]:
-    nodes = [node for node in ast.walk(tree) if isinstance(node, Documented)]
-    firsts = [node.body[0].value for node in nodes if node.body and isinstance(node.body[0], ast.Expr)]
-    return [first for first in firsts if isinstance(first, ast.Constant) and isinstance(first.value, str)]
+def _docstring(node: Documented) -> ast.Constant | None:
+    first = node.body[0] if node.body else None
+    text = first.value if isinstance(first, ast.Expr) else None
+    return text if isinstance(text, ast.Constant) and isinstance(text.value, str) else None
+
+
+def _is_public(node: Documented) -> bool:
+    return isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name[:1] != "_"
 
 
 class LeanWheel(BuildHookInterface[Any]):
