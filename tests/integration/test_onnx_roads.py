@@ -170,6 +170,12 @@ def test_an_operator_that_cannot_be_converted_is_named_with_its_node(
     assert f"{road} cannot convert operator 'BitwiseAnd' (node 'my_bits')" in said
 
 
+def test_no_matrix_is_made_of_a_resize_that_needs_a_huge_one(models: Path, onnx2tf: Pair) -> None:
+    verdict, said = verdict_of(onnx2tf, models / "resized from afar")
+    assert verdict == REFUSED
+    assert "output 'y' differs from onnxruntime" in said
+
+
 def test_an_operator_that_onnxruntime_computes_otherwise_than_the_standards_tests_is_refused(
     models: Path, onnx2tf: Pair
 ) -> None:

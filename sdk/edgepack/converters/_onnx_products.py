@@ -20,10 +20,10 @@ from edgepack_runtime.tensors import Array
 
 __all__ = ["as_products"]
 
-# Beyond this a matrix is larger than what it computes from.
-_ELEMENTS = 1 << 22
-# The first operator set in which Resize has its present inputs.
-_RESIZE = 11
+# Of a matrix, and of the unit vectors it is found with: 2,896 of them.
+_ELEMENTS = 1 << 23
+# The first operator sets in which Resize has its present inputs, and DFT its axis as one.
+_RESIZE, _AXIS_IS_INPUT = 11, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,10 @@ class _Place:
     def given(self, i: int) -> Array | None:
         """Return one input's constant value; None without the input, or where it is none."""
         return self.known.get(self.node.input[i]) if len(self.node.input) > i else None
+
+    def is_fixed(self) -> bool:
+        """Return whether every input but the first is a constant."""
+        return all(name in self.known for name in self.node.input[1:] if name)
 
     def attribute(self, name: str, default: Any = None) -> Any:
         import onnx
@@ -178,7 +182,7 @@ def _resize(place: _Place) -> str | None:
         n, m = before[axis], behind[axis]
         if n == m and not crops and (scales is None or scales[i] == 1):
             continue
-        if n * m > _ELEMENTS:
+        if n * max(n, m) > _ELEMENTS:
             return None
         # One unit vector a row, and the axis in the third place, where every mode takes it.
         region = None if roi is None or not crops else [0, 0, roi[i], 0, 1, 1, roi[i + len(axes)], 1]
@@ -193,21 +197,19 @@ def _resize(place: _Place) -> str | None:
 
 def _dft(place: _Place) -> str | None:
     before, behind = place.shapes[place.node.input[0]], place.shapes[place.node.output[0]]
-    rank = len(before)
-    if len(place.node.input) > 1 and place.node.input[1] and place.given(1) is None:
+    rank, has_input = len(before), place.opset >= _AXIS_IS_INPUT
+    told = place.given(2) if has_input else place.attribute("axis", 1)
+    axis = int(np.asarray(-2 if told is None else told).reshape(())) % rank
+    units, wide = before[axis] * before[-1], behind[axis] * behind[-1]
+    if not place.is_fixed() or units * max(units, wide) > _ELEMENTS or axis == rank - 1:
         return None
-    told = place.given(2) if len(place.node.input) > 2 and place.node.input[2] else place.attribute("axis")
-    axis = int(np.asarray((1 if place.opset < 20 else -2) if told is None else told).reshape(())) % rank
-    n, c, elements = before[axis], before[-1], before[axis] * before[-1] * behind[axis] * behind[-1]
-    if elements > _ELEMENTS or axis == rank - 1:
-        return None
-    at = {"axis": 1} if place.opset < 20 else {}
-    inputs = [place.given(1)] if place.opset < 20 else [place.given(1), np.array(1)]
-    basis = place.probe(_unit(n * c).reshape(n * c, n, c), inputs, **at).reshape(n * c, -1)
+    unit = _unit(units).reshape(units, before[axis], before[-1])
+    inputs, attributes = ([place.given(1), np.array(1)], {}) if has_input else ([place.given(1)], {"axis": 1})
+    basis = place.probe(unit, inputs, **attributes).reshape(units, wide)
     order = [*(i for i in range(rank - 1) if i != axis), axis, rank - 1]
     others = [before[i] for i in order[:-2]]
     x = place.write("Transpose", place.node.input[0], perm=order)
-    product = place.write("MatMul", place.shaped(x, [*others, n * c]), place.constant(basis))
+    product = place.write("MatMul", place.shaped(x, [*others, units]), place.constant(basis))
     shaped = place.shaped(product, [*others, behind[axis], behind[-1]])
     return place.write("Transpose", shaped, perm=np.argsort(order).tolist())
 
@@ -215,22 +217,15 @@ def _dft(place: _Place) -> str | None:
 def _stft(place: _Place) -> str | None:
     before, behind = place.shapes[place.node.input[0]], place.shapes[place.node.output[0]]
     step, window, told = (place.given(i) for i in (1, 2, 3))
-    if (
-        step is None
-        or len(before) != 3
-        or any(place.given(i) is None for i, name in enumerate(place.node.input) if i and name)
-    ):
+    length = int(told.reshape(())) if told is not None else 0 if window is None else window.size
+    units, wide = length * before[-1], behind[2] * 2
+    if not place.is_fixed() or step is None or not units or units * max(units, wide) > _ELEMENTS:
         return None
-    length = int(told.reshape(())) if told is not None else window.size if window is not None else 0
-    frames, bins, c = behind[1], behind[2], before[2]
-    if not length or length * c * bins * 2 > _ELEMENTS:
-        return None
-    unit = _unit(length * c).reshape(length * c, length, c)
-    basis = place.probe(unit, [step, window, told]).reshape(length * c, -1)
-    index = np.arange(frames)[:, None] * int(step.reshape(())) + np.arange(length)
+    basis = place.probe(_unit(units).reshape(units, length, before[-1]), [step, window, told]).reshape(units, wide)
+    index = np.arange(behind[1])[:, None] * int(step.reshape(())) + np.arange(length)
     taken = place.write("Gather", place.node.input[0], place.constant(index), axis=1)
-    product = place.write("MatMul", place.shaped(taken, [before[0], frames, length * c]), place.constant(basis))
-    return place.shaped(product, [before[0], frames, bins, 2])
+    frames = place.shaped(taken, [before[0], behind[1], units])
+    return place.shaped(place.write("MatMul", frames, place.constant(basis)), behind)
 
 
 _REWRITINGS: Mapping[str, Callable[[_Place], str | None]] = {"DFT": _dft, "Resize": _resize, "STFT": _stft}

@@ -132,14 +132,15 @@ write(
     [("y", TensorProto.INT32, [1, 6])],
     opset=18,
 )
-write(
-    "resized",
-    [node("Resize", ["x", "", "", "sizes"], ["y"], mode="linear", antialias=1)],
-    {"x": noise(1, 2, 6, 8)},
-    [("y", FLOAT, [1, 2, 9, 5])],
-    {"sizes": np.array([1, 2, 9, 5])},
-    opset=18,
-)
+for name, before, behind in (("resized", (6, 8), (9, 5)), ("resized from afar", (1, 4000), (1, 100))):
+    write(
+        name,
+        [node("Resize", ["x", "", "", "sizes"], ["y"], mode="linear", antialias=1)],
+        {"x": noise(1, 2, *before)},
+        [("y", FLOAT, [1, 2, *behind])],
+        {"sizes": np.array([1, 2, *behind])},
+        opset=18,
+    )
 write(
     "spectrum",
     [node("DFT", ["x"], ["y"], axis=1)],
