@@ -199,6 +199,9 @@ def layer(operator: str, form: Form) -> tuple[bytes, Array]:
         back = made.tensor(wanted.shape, kind, [y_scale], y_zero)
         bias_kind, bias_type = (INT32, np.int32) if kind == INT8 else (INT64, np.int64)
         b = made.constant((bias / (x_scale * scales)).round().astype(bias_type), bias_kind, x_scale * scales)
+    elif form.scheme == "float16":
+        half = made.constant(bias.astype(np.float16), FLOAT16)
+        b = made.operator("DEQUANTIZE", [half], made.tensor(bias.shape, FLOAT32))
     else:
         b = made.constant(bias.astype(np.float32), FLOAT32)
     if form.scheme == "float32":

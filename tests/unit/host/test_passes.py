@@ -110,6 +110,14 @@ def test_a_quantized_source_is_refused(module: ModuleType) -> None:
         module.run(dataclasses.replace(request("digits"), model=done.model))
 
 
+def test_a_convolutions_bias_is_float16_where_its_weights_are() -> None:
+    # Beside a float32 bias ai-edge-litert 1.1 to 1.3 compute wrong numbers.
+    (graph,) = read_model(float16.run(request("digits", options='{"min_elements": 128}')).model).subgraphs
+    convolutions = [graph.operands(o.inputs) for o in graph.operators if o.name in ("CONV_2D", "DEPTHWISE_CONV_2D")]
+    unpacked = [[tensor is not None and not tensor.is_constant for tensor in one[1:3]] for one in convolutions]
+    assert sorted(map(tuple, unpacked)) == [(False, False), (False, False), (True, True)]
+
+
 def test_float16_weights_are_expanded_before_they_are_quantized() -> None:
     half = float16.run(request("digits", options=SMALL)).model
     result = dynamic_range.run(dataclasses.replace(request("digits", options=SMALL), model=half))
