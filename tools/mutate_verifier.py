@@ -45,7 +45,7 @@ BY_VECTORS = (
     "container", "table", "encryption", "compression", "signing", "grants", "sidecar", "trust", "trust_update",
     "verify",
 )  # fmt: skip
-BY_TESTS = ("trust_file", "state", "acceptance")
+BY_TESTS = ("trust_file", "state", "trial", "acceptance")
 MODULES = (*BY_VECTORS, *BY_TESTS)
 # The tests of a module that has none of its name.
 TESTS_OF = {"trust_file": "stored_trust"}
