@@ -18,7 +18,7 @@ from edgepack import __version__
 from edgepack.candidate import Samples
 from edgepack.dataset import bind_feeds, join_feeds, take_samples
 from edgepack.edgecases import EdgeCases, edge_cases, no_edge_cases
-from edgepack.errors import ConversionError, ParityError, ToolchainError, WorkerError
+from edgepack.errors import ConversionError, ParityError, SourceModelError, ToolchainError, WorkerError
 from edgepack.inputs import BuildInputs
 from edgepack.layout import laid_out, turned_arrays
 from edgepack.model import Conversion, ConversionRequest, Divergence, Export, SourceModel, StepRecord, TFLiteModel
@@ -27,6 +27,7 @@ from edgepack.recipe import Recipe, parse_layout
 from edgepack.reporter import Reporter
 from edgepack.roads import Road, Route, routes
 from edgepack.schemes import is_stateful
+from edgepack.source import detect
 from edgepack.toolchain import HOST, ensure, locate
 from edgepack.worker import Workplace, run_task, scratch_folder
 from edgepack_runtime._fields import canonical_json, parse_json
@@ -121,6 +122,7 @@ def convert_source(recipe: Recipe, inputs: BuildInputs, *, offline: bool, report
                     reporter.say(f"{route}: {error.message}")
                 said.append((route, error))
             else:
+                _refuse_changed(inputs.source)
                 return _with_history(converted, route, said)
         explained = _explained(said, trip)
     reasons = _reasons(said)
@@ -133,6 +135,12 @@ def convert_source(recipe: Recipe, inputs: BuildInputs, *, offline: bool, report
         + explained,
         hint=next((error.hint for _, error in said if error.hint), None),
     )
+
+
+def _refuse_changed(source: SourceModel) -> None:
+    """Refuse a source that is no longer the one whose digest is signed as its own."""
+    if detect(source.path).digest != source.digest:
+        raise SourceModelError(f"{source.path}: it was changed while it was converted", hint="build again")
 
 
 def _cases(source: SourceModel, samples: Mapping[str, Array]) -> EdgeCases:
