@@ -25,7 +25,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _PR_SET_PDEATHSIG = 1
 _LOOK_EVERY_MS = 250
 # What the watching process ends with when there were too many; `edgepack.worker` makes words of it.
@@ -69,6 +69,8 @@ def _leave_the_network() -> tuple[bool, str]:
         # A user namespace is for those who are not root, and costs root its rights over others' files.
         for user in (0, _CLONE_NEWUSER):
             if libc.unshare(user | processes | _CLONE_NEWNET) == 0:
+                # Other programs' shared memory of the old kind, which no rule about files is asked for.
+                libc.unshare(_CLONE_NEWIPC)
                 return processes != 0, ""
     return False, os.strerror(ctypes.get_errno())
 

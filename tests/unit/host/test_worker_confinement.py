@@ -193,6 +193,19 @@ def test_the_environment_of_the_parent_cannot_be_read(place):
 
 
 @needs_landlock
+@needs_namespaces
+def test_shared_memory_of_other_programs_cannot_be_attached(place):
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    segment = libc.shmget(0, ctypes.c_size_t(4096), 0o1600)
+    assert segment >= 0
+    try:
+        assert ask("attach_shared_memory", place, number=segment) == "Invalid argument"
+    finally:
+        libc.shmctl(segment, 0, None)
+
+
 def test_the_model_cannot_be_changed(place, open_folder):
     model = open_folder / "model.onnx"
     model.write_text("model")
