@@ -120,7 +120,7 @@ def _custom_ops(view: ModelView) -> Finding:
 
 def _tensor_types(view: ModelView, profile: DeviceProfile) -> Finding:
     engine = profile.engine
-    problems = type_problems(view, engine.name, engine.version)
+    problems = type_problems(view, engine.name, engine.version, profile.hardware.arch)
     measured = (engine.name, engine.version) in MEASURED_ENGINES
     return Finding(
         check="tensor types",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,6 +26,7 @@ MEASURED_ENGINES = (("tflite-runtime", "2.14.0"), ("ai-edge-litert", "2.3.0"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
     engine: str
+    architectures: tuple[str, ...] | None
     since: str | None
     below: str | None
     operators: tuple[str, ...]
@@ -35,9 +37,10 @@ class _Rule:
     remedy: str
     source: str
 
-    def is_about(self, engine: str, at: tuple[int, ...]) -> bool:
+    def is_about(self, engine: str, at: tuple[int, ...], arch: str) -> bool:
         return (
             self.engine in ("*", engine)
+            and (self.architectures is None or arch in self.architectures)
             and (self.since is None or release(self.since) <= at)
             and (self.below is None or at < release(self.below))
         )
@@ -63,6 +66,7 @@ def _rules() -> tuple[_Rule, ...]:
     return tuple(
         _Rule(
             engine=row["engine"],
+            architectures=None if row["architectures"] is None else tuple(row["architectures"]),
             since=row["since"],
             below=row["below"],
             operators=tuple(row["operators"]),
@@ -77,10 +81,13 @@ def _rules() -> tuple[_Rule, ...]:
     )
 
 
-def type_problems(model: ModelView, engine: str, version: str) -> tuple[TypeProblem, ...]:
-    """Return what of the model this engine gets wrong, each kind once."""
+def type_problems(model: ModelView, engine: str, version: str, arch: str = "") -> tuple[TypeProblem, ...]:
+    """Return what of the model this engine gets wrong, each kind once.
+
+    Without an architecture that is what it gets wrong on all of them.
+    """
     at = release(version)
-    rules = [rule for rule in _rules() if rule.is_about(engine, at)]
+    rules = [rule for rule in _rules() if rule.is_about(engine, at, arch)]
     found: dict[TypeProblem, None] = {}
     for graph in model.subgraphs:
         for _, use in operator_uses(graph):
@@ -146,8 +153,18 @@ def _uses(graph: SubgraphView, operator: OperatorView, densified: set[int]) -> I
             operator=operator.name,
             activation=kind,
             weight=weight.dtype,
-            layouts=_layouts(operator.name, weight, activation),
+            layouts=(*_layouts(operator.name, weight, activation), *_rows(operator, operands, weight)),
         )
+
+
+def _rows(operator: OperatorView, operands: Sequence[TensorView | None], weight: TensorView) -> Iterator[str]:
+    x = operands[0] if operands else None
+    bias = operands[2] if len(operands) > 2 else None
+    if operator.name != "FULLY_CONNECTED" or x is None or bias is not None:
+        return
+    # It is applied to each row; the last dimension of the weights says how long one is.
+    if len(weight.scales) > 1 and math.prod(x.shape) > weight.shape[-1]:
+        yield "per_channel_rows_without_bias"
 
 
 def _layouts(operator: str, weight: TensorView, activation: TensorView | None) -> tuple[str, ...]:

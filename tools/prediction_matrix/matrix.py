@@ -24,6 +24,7 @@ from edgepack.recipe import Gate
 from edgepack.schemes import scheme_of
 from edgepack.tensor_types import operator_uses
 from edgepack.toolchain import engine_toolchain, ensure
+from edgepack.userland import board, ensure_userland, userland
 from edgepack.worker import Workplace
 from edgepack_runtime.manifest import AS_IS
 from edgepack_runtime.profile import DeviceProfile
@@ -42,6 +43,8 @@ ENGINES = (
         )
     ),
 )  # fmt: skip
+EMULATED = Path(__file__).parent / "emulated.csv"
+BOARDS = ("raspberry-pi-4", "raspberry-pi-3")
 # Outputs that agree less with TensorFlow's own are wrong.
 RIGHT = 0.97
 # Their tensors belong to other graphs as well, so what lies before and behind them does not tell who runs them.
@@ -76,6 +79,20 @@ class DelegateRow:
     taken: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardRow:
+    """One model on one emulated board; the fields are those of `Row`."""
+
+    model: str
+    board: str
+    arch: str
+    engine: str
+    prediction: str
+    happened: str
+    concordance: str
+    why: str
+
+
 def profile_of(engine: str, version: str, model: bytes) -> DeviceProfile:
     """Return a profile with that engine, which takes any precision: only the engine is judged."""
     base = load_profile("generic-x86-64-linux")
@@ -86,9 +103,11 @@ def profile_of(engine: str, version: str, model: bytes) -> DeviceProfile:
     )
 
 
-def predict(model: bytes, engine: str, version: str) -> tuple[str, str, str]:
+def predict(model: bytes, engine: str, version: str, arch: str = "x86_64") -> tuple[str, str, str]:
     """Return ``good`` or ``refused``, the weakest kind of evidence, and the checks that do not hold."""
-    findings = [f for f in check_fit(model, profile_of(engine, version, model)) if f.check not in _BUDGETS]
+    profile = profile_of(engine, version, model)
+    profile = dataclasses.replace(profile, hardware=dataclasses.replace(profile.hardware, arch=arch))
+    findings = [f for f in check_fit(model, profile) if f.check not in _BUDGETS]
     bad = [f for f in findings if not f.holds]
     kinds = {f.verdict for f in bad or findings}
     known_by = next(kind for kind in ("unknown", "estimated", "measured") if kind in kinds)
@@ -110,7 +129,7 @@ def judge(
     for name, model in models.items():
         prediction, known_by, why = predict(model, engine, version)
         concordance = seen[name].get("concordance")
-        happened = "fails" if concordance is None else "right" if float(concordance) >= RIGHT else "wrong"
+        happened = _happened(concordance)
         replay = verdict = ""
         if build:
             replay, verdict = _built(model, profile_of(engine, version, model), python, truth[network_of(name)], name)
@@ -148,6 +167,41 @@ def _delegates(models: Mapping[str, bytes], engine: str, seen: Mapping[str, Mapp
         )
         for kind, said in sorted(counts.items())
     ]  # fmt: skip
+
+
+def emulate(models: Mapping[str, bytes]) -> list[BoardRow]:
+    """Return a row for each model on each emulated board; nothing is quantized or built for it.
+
+    Raises:
+        ToolchainError: a userland cannot be made.
+    """
+    rows = []
+    for name in BOARDS:
+        profile = load_profile(name)
+        wanted = userland(profile.hardware.arch, profile.engine.name, profile.engine.version)
+        ensure_userland(wanted, offline=False, say=lambda text: print(text, file=sys.stderr))
+        with board(profile, wanted) as python:
+            seen = _observed(models, profile.engine.name, python)
+        for model, data in models.items():
+            prediction, _, why = predict(data, profile.engine.name, profile.engine.version, profile.hardware.arch)
+            concordance = seen[model].get("concordance")
+            rows.append(
+                BoardRow(
+                    model=model,
+                    board=name,
+                    arch=profile.hardware.arch,
+                    engine=f"{profile.engine.name}=={profile.engine.version}",
+                    prediction=prediction,
+                    happened=_happened(concordance),
+                    concordance="" if concordance is None else f"{float(concordance):.4f}",
+                    why=why or str(seen[model].get("detail", "")),
+                )
+            )
+    return rows
+
+
+def _happened(concordance: float | None) -> str:
+    return "fails" if concordance is None else "right" if concordance >= RIGHT else "wrong"
 
 
 def network_of(model: str) -> str:
@@ -203,7 +257,7 @@ def _stored(values: Array, dtype: str, scales: Sequence[float], zero_points: Seq
     return stored
 
 
-def write_rows(rows: Sequence[Row] | Sequence[DelegateRow], file: TextIO) -> None:
+def write_rows(rows: Sequence[Row] | Sequence[DelegateRow] | Sequence[BoardRow], file: TextIO) -> None:
     """Write a table."""
     out = csv.writer(file, lineterminator="\n")
     out.writerow([field.name for field in dataclasses.fields(rows[0])])
@@ -215,3 +269,9 @@ def read_rows(path: Path = MATRIX) -> tuple[Row, ...]:
     """Return the committed table."""
     with path.open(encoding="utf-8", newline="") as file:
         return tuple(Row(**row) for row in csv.DictReader(file))
+
+
+def read_board_rows(path: Path = EMULATED) -> tuple[BoardRow, ...]:
+    """Return the committed table of the emulated boards."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return tuple(BoardRow(**row) for row in csv.DictReader(file))

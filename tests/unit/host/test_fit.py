@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 from tinymodels import LITERT, TFLITE, request, tiny
+from tools.prediction_matrix.models import read_archive
 
 from edgepack import _flatbuffer_edit as edit
 from edgepack.engine_ops import as_tensorflow, oldest_with, parse_engine, support
@@ -124,6 +125,16 @@ def test_support_is_told_with_how_far_it_is_known(
 )
 def test_an_engines_numbering_is_told_in_tensorflows(engine: str, release: str) -> None:
     assert as_tensorflow(*parse_engine(engine)) == release
+
+
+def test_what_crashes_on_arm_only_is_refused_there_only() -> None:
+    model = read_archive()["attention.tf_int8"]
+    desktop = load_profile("generic-x86-64-linux")
+    old_desktop = dataclasses.replace(desktop, engine=profile(TFLITE).engine)
+    boards = [load_profile("raspberry-pi-4-32bit"), profile(TFLITE), profile(LITERT), old_desktop]
+    found = [finding(model, "tensor types", board) for board in boards]
+    assert [f.holds for f in found] == [False, False, True, True]
+    assert "FULLY_CONNECTED on int8 with int8 weights (per channel rows without bias): crashes" in found[0].found
 
 
 def test_the_oldest_engine_that_has_all_operators_is_named() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from tools.prediction_matrix.matrix import Row, judge, predict, read_rows
+from tools.prediction_matrix.matrix import BOARDS, Row, judge, predict, read_board_rows, read_rows
 from tools.prediction_matrix.models import read_archive, read_truth
 from tools.prediction_matrix.networks import NETWORKS
 from tools.prediction_matrix.table import DOCUMENT, in_document, render
@@ -13,6 +13,7 @@ from tools.prediction_matrix.table import DOCUMENT, in_document, render
 from edgepack.engine_ops import parse_engine
 
 ROWS = read_rows()
+BOARD_ROWS = read_board_rows()
 # Those between which the engines' behaviour changes most; each takes a second.
 TELLING = ("tflite-runtime==2.14.0", "ai-edge-litert==1.0.1", "ai-edge-litert==2.1.2", "ai-edge-litert==2.3.0")
 
@@ -70,6 +71,11 @@ def test_todays_prediction_is_the_one_that_is_written_down(models: dict[str, byt
     name, version = parse_engine(engine)
     found = {row.model: predict(models[row.model], name, version)[0] for row in ROWS if row.engine == engine}
     assert found == {row.model: row.prediction for row in ROWS if row.engine == engine}
+
+
+def test_nothing_predicted_good_fails_or_is_wrong_on_an_emulated_board(models: dict[str, bytes]) -> None:
+    assert {(row.model, row.board) for row in BOARD_ROWS} == {(model, board) for model in models for board in BOARDS}
+    assert [row for row in BOARD_ROWS if row.prediction == "good" and row.happened != "right"] == []
 
 
 def test_the_document_shows_the_matrix() -> None:
