@@ -142,7 +142,7 @@ def build(
             help="Shape of an input the source leaves open, e.g. audio:1,16000 or ids:int32:1,64; repeatable.",
         ),
     ] = None,
-    signature_key: Annotated[str | None, typer.Option(help="Which signature of a SavedModel or .tflite file.")] = None,
+    signature_key: Annotated[str | None, typer.Option(help="Which signature of a SavedModel or .tflite.")] = None,
     via: Annotated[
         list[str] | None,
         typer.Option(
