@@ -61,6 +61,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"converters._onnx_ml", "converters._onnx_select"}),
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
+        | {"passes._biases"}
         | {"layout", "passes._layouts", "tensor_types"}
     ),
     frozenset({"delegates"}),

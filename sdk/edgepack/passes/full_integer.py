@@ -20,10 +20,12 @@ import numpy as np
 from edgepack.errors import PassError
 from edgepack.flatbuffer import read_model
 from edgepack.model import PassRequest, PassResult
+from edgepack.passes._biases import with_biases
 from edgepack.passes._quantizer import (
     Calibration,
     Rule,
     Source,
+    check_signature,
     describe_weights,
     evenly,
     load_source,
@@ -67,7 +69,7 @@ def run(request: PassRequest) -> PassResult:
             f"options: io {options.io!r}, samples {options.samples}, outliers {options.outliers}; wanted is io "
             f"{' or '.join(_IO)}, samples at least 1, outliers from 0 to below 0.5"
         )
-    source = load_source(request)
+    source = _ready(request)
     rules = [
         Rule(operator="*", activations=8),
         Rule(operator="BATCH_MATMUL", weights="TENSORWISE", activations=8),
@@ -91,6 +93,16 @@ def run(request: PassRequest) -> PassResult:
             *_float_operators(model),
         ),
     )
+
+
+def _ready(request: PassRequest) -> Source:
+    source = load_source(request)
+    if not request.engine.startswith("tflite-runtime"):
+        return source
+    data, count = with_biases(source.data)
+    view = read_model(data)
+    notes = (f"{count} dense layers got a bias of zeros: the engine crashes without one on ARM",) if count else ()
+    return Source(data=data, view=view, signature=check_signature(view), notes=(*source.notes, *notes))
 
 
 def _samples(request: PassRequest, source: Source, limit: int) -> Iterator[dict[str, Array]]:
