@@ -4,8 +4,8 @@
 
     x[8, 32] -> FULLY_CONNECTED(w) -> y   =>   x[8, 32] -> FULLY_CONNECTED(w, zeros) -> y
 
-tflite-runtime 2.14 crashes on ARM where the bias is missing, the weights have one scale per channel, and there is more
-than one row (docs/prediction-matrix.md). What is computed stays the same.
+tflite-runtime 2.14 crashes on ARM where the bias is missing, the weights have one scale per channel, and there is
+more than one row (docs/prediction-matrix.md). What is computed stays the same.
 """
 
 from __future__ import annotations
