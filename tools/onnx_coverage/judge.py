@@ -42,7 +42,8 @@ def _found(case: Case, folder: Path, road: str) -> tuple[str, str]:
         return WRONG, f"takes {sorted(details)} and gives {sorted(runner.get_output_details())}"
     worst = (EQUAL, "")
     for i in range(case.sets):
-        given = {name: np.ascontiguousarray(array[i]) for name, array in feeds.items()}
+        # Not ascontiguousarray: it makes a vector of a scalar.
+        given = {name: np.array(array[i], order="C") for name, array in feeds.items()}
         for name, value in runner(**given).items():
             if name not in wanted:
                 return WRONG, f"output {name!r}: the test has no plain tensor for it"
