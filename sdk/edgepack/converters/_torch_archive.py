@@ -65,7 +65,7 @@ def refuse_file_access(source: Path) -> None:
     Raises:
         ConversionError: it does, or it is damaged.
     """
-    for name, data in _members(source, lambda name: "/code/" in name and name.endswith(".py")):
+    for name, data in _members(source, lambda name: "/code/" in name.lower() and name.lower().endswith(".py")):
         if found := _file_access(data.decode("utf-8", "replace")):
             raise ConversionError(
                 f"the TorchScript code in {name.partition('/')[2]} opens files, or calls something named like what "
@@ -110,7 +110,8 @@ def pickled_members(source: Path) -> list[bytes]:
     Raises:
         ConversionError: the file is damaged.
     """
-    return [data for _, data in _members(source, lambda name: name.endswith(".pt") and not _is_sample(name)) if data]
+    members = _members(source, lambda name: name.lower().endswith(".pt") and not _is_sample(name))
+    return [data for _, data in members if data]
 
 
 def harmless_export(source: Path, folder: Path) -> Path:
@@ -122,7 +123,7 @@ def harmless_export(source: Path, folder: Path) -> Path:
     copy = folder / "model.pt2"
     with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as archive:
         for name, data in _members(source):
-            inside = name.partition("/")[2]
+            inside = name.lower().partition("/")[2]
             if inside.startswith(_DROPPED) and not _is_sample(name):
                 continue
             archive.writestr(name, _harmless(name, data))
@@ -130,10 +131,12 @@ def harmless_export(source: Path, folder: Path) -> Path:
 
 
 def _is_sample(name: str) -> bool:
-    return "/data/sample_inputs/" in name or name.startswith("serialized_example_inputs")
+    return "/data/sample_inputs/" in name.lower() or name.lower().startswith("serialized_example_inputs")
 
 
-def _harmless(name: str, data: bytes) -> bytes:
+def _harmless(member: str, data: bytes) -> bytes:
+    # PyTorch finds a member whatever the case of its name.
+    name = member.lower()
     inside = name.partition("/")[2]
     if _is_sample(name):
         # The sample the model was exported with. Empty is what PyTorch writes where there is none.

@@ -147,6 +147,36 @@ def test_a_constant_that_would_be_unpickled_is_refused(tmp_path: Path, payload: 
         copied(saved(tmp_path / "m.pt2", **{"m/data/weights/model_weights_config.json": table}))
 
 
+# PyTorch finds a member of an archive whatever the case of its name.
+
+
+def test_a_pickled_constant_is_refused_whatever_the_case_of_its_lists_name(tmp_path: Path) -> None:
+    payload = {"path_name": "weight_0", "use_pickle": True}
+    members = {"m/data/weights/model_WEIGHTS_config.JSON": {"config": {"a.w": payload}}}
+    with pytest.raises(ConversionError, match="is a pickled Python object"):
+        copied(saved(tmp_path / "net.pt2", **members))
+
+
+def test_a_program_is_read_whatever_the_case_of_its_name(tmp_path: Path) -> None:
+    members = {"m/MODELS/other.JSON": changed("graph_module/graph/nodes/0/target", "os.system")}
+    with pytest.raises(ConversionError, match=r"calls 'os\.system'"):
+        copied(saved(tmp_path / "net.pt2", **members))
+
+
+def test_a_pickle_is_handed_to_the_strict_unpickler_whatever_the_case_of_its_name(tmp_path: Path) -> None:
+    source = saved(tmp_path / "net.pt2", **{"m/data/constants/Tensor_0.PT": b"a pickle"})
+    assert pickled_members(source) == [b"a pickle"]
+
+
+@pytest.mark.parametrize("name", ["net/CODE/__torch__.py", "net/code/__torch__.PY", "net/Code/a/B.Py"])
+def test_torchscript_is_read_whatever_the_case_of_its_name(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
+        archive.writestr("net/code/decoy.py", b"")
+        archive.writestr(name, b"torch.save(x, 'f')")
+    with pytest.raises(ConversionError, match="opens files"):
+        refuse_file_access(tmp_path / "net.pt")
+
+
 def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
     source = saved(tmp_path / "m.pt2")
     with zipfile.ZipFile(source, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
