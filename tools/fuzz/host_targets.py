@@ -27,6 +27,7 @@ from edgepack.fit import check_fit
 from edgepack.flatbuffer import read_model
 from edgepack.inputs import _read_labels
 from edgepack.keys import read_key
+from edgepack.micro_profile import find_micro
 from edgepack.opversions import stamp
 from edgepack.passes import _quantizer, dynamic_range, float16, float32, full_integer
 from edgepack.profiles import load_profile
@@ -36,13 +37,32 @@ from edgepack.schemes import is_stateful, scheme_of
 from edgepack.signers import is_key_uri
 from edgepack.signers.pkcs11 import parse_uri
 from edgepack.source import detect
+from edgepack.statement import STATEMENT_FILE, STATEMENT_TYPE, check_folder, verify_statement
 from edgepack.worker import _answer, _Reply
-from edgepack_runtime.errors import EdgepackError, KeyFileError, SchemaError
+from edgepack_runtime.errors import (
+    EdgepackError,
+    FileError,
+    FormatError,
+    KeyFileError,
+    SchemaError,
+    SignatureError,
+)
 from edgepack_runtime.manifest import ModelDescription
 from tools.fuzz import model_seeds, seeds
 from tools.fuzz.target import Target, file, ignore
 
 __all__ = ["HOST_MISSING", "HOST_TARGETS"]
+
+# Signed evidence
+
+
+def _statement(data: bytes) -> None:
+    """Take an envelope, or what is in one: the key that is trusted signs whatever it is, and that is checked."""
+    if data[:1] == b"{" and STATEMENT_TYPE in data:
+        verify_statement(data, seeds.RELEASE_TRUST)
+    else:
+        check_folder(file(STATEMENT_FILE, seeds.envelope(data)).parent, seeds.RELEASE_TRUST)
+
 
 # Worker replies
 
@@ -190,6 +210,14 @@ HOST_TARGETS = {
         run=lambda data: ignore(load_profile(file("p.toml", data))),
         errors=(ProfileError, SchemaError),
         seeds=seeds.profiles,
+    ),
+    "micro_profile": Target(
+        run=lambda data: ignore(find_micro(str(file("p.toml", data)))),
+        errors=(ProfileError, SchemaError),
+        seeds=seeds.micro_profiles,
+    ),
+    "statement": Target(
+        run=_statement, errors=(SchemaError, FormatError, SignatureError, FileError), seeds=seeds.statements
     ),
     "recipe": Target(run=_recipe, errors=(RecipeError, SchemaError), seeds=seeds.recipes),
     "options": Target(

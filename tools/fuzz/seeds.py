@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from edgepack import _wire
 from edgepack.pkcs8 import encrypt_private_key
-from edgepack.profiles import load_profile
-from edgepack_runtime._fields import canonical_json
+from edgepack.profile_text import profile_toml
+from edgepack.statement import STATEMENT_TYPE
+from edgepack_runtime._fields import Fields, canonical_json
 from edgepack_runtime.container import assemble_front
 from edgepack_runtime.enrolment import Enrolment
 from edgepack_runtime.manifest import Evidence, Golden, Manifest, ModelDescription, Provenance, Step
+from edgepack_runtime.profile import DeviceProfile
 from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, sign
 from edgepack_runtime.slots import Health, Moment, Product, Slot, SlotState, Trial
 from edgepack_runtime.state import KEY_SIZE, DeviceState, Floor, StoredTrust
@@ -32,22 +34,27 @@ from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.trust_update import FloorReset, TrustDocument
 from tools.vectors.keys import pkcs8, private_key, seed, spki
 from tools.vectors.layout import Entry, Parts, Spec, parts
+from tools.vectors.profile import FULL
 
 __all__ = [
+    "RELEASE_TRUST",
     "SPEC",
     "bundle_parts",
     "bundles",
     "datasets",
     "device_files",
     "enrolments",
+    "envelope",
     "key_files",
     "key_uris",
     "machines",
     "manifests",
+    "micro_profiles",
     "options",
     "probe_documents",
     "profiles",
     "recipes",
+    "statements",
     "states",
     "stores",
     "trust_container_file",
@@ -59,6 +66,8 @@ __all__ = [
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[2]
+RELEASE_TRUST = TrustedKeys.of([private_key("ed25519 release").public_key()], threshold=1)  # type: ignore[list-item]
+_FULL_PROFILE = DeviceProfile.from_fields(Fields(FULL["profile"], "a profile with everything"))
 SPEC = Spec(
     entries=(
         Entry(name="golden.bin", role=3, plain=seed("golden", 200)),
@@ -103,7 +112,7 @@ def _manifest() -> Manifest:
         name="digits",
         version="1",
         licence="MIT",
-        profile=load_profile("raspberry-pi-4"),
+        profile=_FULL_PROFILE,
         model=ModelDescription(entry="model.tflite", scheme="float32", inputs=(spec,), outputs=(spec,)),
         golden=Golden(entry="golden.bin", samples=2, tolerance=0.01),
         labels=("a", "b"),
@@ -202,8 +211,32 @@ def enrolments() -> list[bytes]:
 
 
 def profiles() -> list[bytes]:
-    """Return the device profiles edgepack ships."""
-    return [path.read_bytes() for path in sorted((ROOT / "device_profiles").glob("*.toml"))[:3]]
+    """Return device profiles edgepack ships, and one with every field in use."""
+    shipped = [path.read_bytes() for path in sorted((ROOT / "device_profiles").glob("*.toml"))[:2]]
+    return [*shipped, profile_toml(_FULL_PROFILE).encode()]
+
+
+def micro_profiles() -> list[bytes]:
+    """Return the microcontrollers' profiles edgepack ships."""
+    return [path.read_bytes() for path in sorted((ROOT / "device_profiles" / "micro").glob("*.toml"))]
+
+
+def envelope(payload: bytes) -> bytes:
+    """Return signed evidence that says whatever is given, signed by the release key."""
+    signature = sign(private_key("ed25519 release"), payload, STATEMENT_TYPE)  # type: ignore[arg-type]
+    table = {
+        "payloadType": STATEMENT_TYPE.decode(),
+        "payload": base64.b64encode(payload).decode(),
+        "signatures": [{"keyid": signature.key_id.hex(), "sig": base64.b64encode(signature.value).decode()}],
+    }
+    return canonical_json(table)
+
+
+def statements() -> list[bytes]:
+    """Return signed evidence, and what is signed in it: of no file, and of one that is missing."""
+    rows: list[object] = [{"name": "model.tflite", "bytes": 4, "sha256": "00" * 32}]
+    payloads = [canonical_json({"statement": 1, "files": files, "product": "digits"}) for files in ([], rows)]
+    return [envelope(payloads[0]), *payloads]
 
 
 def recipes() -> list[bytes]:
