@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,29 @@ def test_a_model_does_not_run_in_an_arena_one_byte_shorter(built, shop, bench):
     needed = arena_of(built[NANO])
     with pytest.raises(EngineError, match=rf"in an arena of {needed - 1:,} bytes"):
         run_task("edgepack.tflm:replay", request(built, shop, needed - 1), TflmResult, bench)
+
+
+# Nothing of edgepack in it: what the interpreter itself says of an arena.
+BARE = """
+import sys
+from tflite_micro.python.tflite_micro import runtime
+model = open(sys.argv[1], "rb").read()
+for size in map(int, sys.argv[2:]):
+    try:
+        interpreter = runtime.Interpreter.from_bytes(model, arena_size=size)
+        interpreter.invoke()
+        print("runs")
+    except RuntimeError:
+        print("refused")
+"""
+
+
+def test_the_interpreter_itself_says_the_same_of_that_arena_and_of_one_byte_less(built, shop, bench):
+    needed = arena_of(built[NANO])
+    model = shop.folder / built[NANO]["folder"] / "model.tflite"
+    command = [bench.python, "-c", BARE, model, str(needed), str(needed - 1)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["runs", "refused"]
 
 
 def test_a_byte_too_few_of_arena_or_sram_is_refused_and_nothing_is_written(shop, built, calibration, tmp_path):
