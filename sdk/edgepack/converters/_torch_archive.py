@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from edgepack._zips import DAMAGED, is_bounded
 from edgepack.errors import ConversionError
 
-__all__ = ["harmless_export", "pickled_members", "refuse_file_access"]
+__all__ = ["harmless_export", "pickled_members", "plain_copy", "refuse_file_access"]
 
 _WAY_OUT = "export it again where its code is, with the PyTorch of the toolchain or one near it"
 _OPERATORS = re.compile(
@@ -112,6 +112,21 @@ def pickled_members(source: Path) -> list[bytes]:
     """
     members = _members(source, lambda name: name.lower().endswith(".pt") and not _is_sample(name))
     return [data for _, data in members if data]
+
+
+def plain_copy(source: Path, folder: Path) -> Path:
+    """Return a copy in `folder` of a PyTorch file, which holds what we read in it and nothing else.
+
+    A zip file can be made such that its table of contents is one to Python and another to PyTorch.
+
+    Raises:
+        ConversionError: it is damaged.
+    """
+    copy = folder / source.name
+    with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in _members(source):
+            archive.writestr(name, data)
+    return copy
 
 
 def harmless_export(source: Path, folder: Path) -> Path:

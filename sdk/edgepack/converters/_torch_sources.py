@@ -14,7 +14,7 @@ from typing import Any
 
 from edgepack.converters._options import check_dtypes, check_shape_names, first_line, fixed_shape, named_inputs
 from edgepack.converters._torch import Network, agrees, flat, open_specs, samples_of, settle, with_reference
-from edgepack.converters._torch_archive import harmless_export, pickled_members, refuse_file_access
+from edgepack.converters._torch_archive import harmless_export, pickled_members, plain_copy, refuse_file_access
 from edgepack.dataset import bind_feeds
 from edgepack.errors import ConversionError
 from edgepack.model import ConversionRequest
@@ -68,9 +68,10 @@ def load(request: ConversionRequest, inputs: tuple[str, ...]) -> Network:
 def _script(request: ConversionRequest, inputs: tuple[str, ...]) -> Network:
     import torch
 
-    refuse_file_access(request.source)
+    copy = plain_copy(request.source, request.scratch)
+    refuse_file_access(copy)
     try:
-        script = torch.jit.load(str(request.source), map_location="cpu").eval()
+        script = torch.jit.load(str(copy), map_location="cpu").eval()
         arguments = script.forward.schema.arguments[1:]
     except Exception as error:
         raise ConversionError(f"PyTorch cannot load the TorchScript file: {first_line(error)}") from error

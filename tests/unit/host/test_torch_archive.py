@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from edgepack.converters._torch_archive import harmless_export, pickled_members, refuse_file_access
+from edgepack.converters._torch_archive import harmless_export, pickled_members, plain_copy, refuse_file_access
 from edgepack.errors import ConversionError
 
 # What torch.export.save of PyTorch 2.13 wrote for lambda x: x + w, shortened.
@@ -175,6 +176,35 @@ def test_torchscript_is_read_whatever_the_case_of_its_name(tmp_path: Path, name:
         archive.writestr(name, b"torch.save(x, 'f')")
     with pytest.raises(ConversionError, match="opens files"):
         refuse_file_access(tmp_path / "net.pt")
+
+
+def two_tables(first: bytes, second: bytes) -> bytes:
+    """Return a zip file whose end points at the first table of contents, and has the second one before it."""
+
+    def parts(code: bytes) -> tuple[bytes, bytes, bytes]:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("net/code/a.py"), code)
+        whole = stream.getvalue()
+        end = whole.rindex(b"PK\5\6")
+        size, offset = struct.unpack_from("<II", whole, end + 12)
+        return whole[:offset], whole[offset : offset + size], whole[end:]
+
+    content, table, end = parts(first)
+    other, other_table, _ = parts(second)
+    # Python takes what lies between for something put before the archive, and adds it to every offset.
+    assert len(other) == len(content)
+    return content + table + other + other_table + end
+
+
+def test_what_pytorch_gets_is_what_was_read(tmp_path: Path) -> None:
+    hidden, shown = b"torch.save(x, 'f')", b"torch.add(x, 1  )#"
+    (tmp_path / "net.pt").write_bytes(two_tables(hidden, shown))
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    copy = plain_copy(tmp_path / "net.pt", folder).read_bytes()
+    assert hidden not in copy
+    assert copy.count(shown) == copy.count(b"PK\1\2") == 1
 
 
 def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
