@@ -63,7 +63,8 @@ def open_model(
     try:
         made = interpreter(model_path=model_path, num_threads=num_threads, **more)
         made.allocate_tensors()
-    except _FOREIGN as error:
+    except (*_FOREIGN, AttributeError) as error:
+        # ai-edge-litert 1.1.0 calls what it does not have, whatever the number of threads.
         raise EngineError(f"{name} {version} refuses the model: {_reason(error)}") from None
     return InterpreterEngine(made, name=name, version=version)
 
