@@ -48,10 +48,13 @@ def _max_unpool(node: Any, _: Any) -> str:
 def _resize(node: Any, graph: Any) -> str:
     import onnx
 
-    if _attribute(node, "coordinate_transformation_mode") != b"align_corners" or len(node.input) < 3:
+    if _attribute(node, "coordinate_transformation_mode") != b"align_corners" or not "".join(node.input[2:3]):
         return ""
-    scales = [onnx.numpy_helper.to_array(i) for i in graph.initializer if i.name == node.input[2]]
-    return "with align_corners and scales below 1" if any((s < 1).any() for s in scales) else ""
+    made = (n for n in graph.node if n.op_type == "Constant" and node.input[2] in n.output)
+    tensors = [*(i for i in graph.initializer if i.name == node.input[2]), *(_attribute(n, "value") for n in made)]
+    scales = [onnx.numpy_helper.to_array(tensor) for tensor in tensors if tensor is not None]
+    # Scales that are no constant may be below 1 too.
+    return "" if scales and not any((s < 1).any() for s in scales) else "with align_corners and scales below 1"
 
 
 _DISPUTED: Mapping[str, Callable[[Any, Any], str]] = {
