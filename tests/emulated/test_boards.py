@@ -31,8 +31,8 @@ ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "tests" / "data" / "mnist"
 # A bundle's path from its bytes to its outputs, and the device's own files. The rest of tests/unit/runtime starts
 # processes, which an emulated program cannot, needs hypothesis, part of which is native, or takes minutes.
-DEVICE_TESTS = ("container", "encryption", "engines", "grants", "session", "sidecar", "signing", "statefile", "table",
-                "trust", "verify")  # fmt: skip
+DEVICE_TESTS = ("container", "encryption", "engines", "grants", "pool", "session", "sidecar", "signing", "statefile",
+                "table", "trial", "trust", "verify")  # fmt: skip
 
 
 def test_a_program_on_the_board_sees_the_profiles_processor(emulated):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -314,57 +312,6 @@ def test_a_version_that_is_none_of_those_it_was_proven_under_is_refused(write):
 def test_a_delegate_whose_library_is_missing_is_no_reason_to_do_without(write):
     path = write(realbundle.bundle(board=with_delegate("libnobodyhasthis.so")))
     refused(path, EngineError, r"delegate library libnobodyhasthis\.so cannot be loaded")
-
-
-@pytest.fixture
-def delegate(tmp_path):
-    """Return the name of a delegate's library that the system finds; it takes no node, or refuses every model."""
-
-    def make(status: int) -> str:
-        name = f"libtestdelegate{status}.so"
-        source = tmp_path / "delegate.c"
-        source.write_text(DELEGATE, "ascii")
-        command = ["gcc", "-shared", "-fPIC", f"-DSTATUS={status}", f"-Wl,-soname,{name}", "-o", name, source.name]
-        subprocess.run(command, cwd=tmp_path, check=True)
-        # What is loaded is found again by its soname, as if it were where the system has its libraries.
-        ctypes.CDLL(str(tmp_path / name))
-        return name
-
-    return make
-
-
-# The beginning of TfLiteDelegate in TensorFlow Lite's c/common.h.
-DELEGATE = """
-struct delegate {
-  void *data;
-  int (*prepare)(void *context, struct delegate *me);
-  void *copy_from, *copy_to, *free_buffer;
-  long long flags;
-  void *opaque[2];
-};
-static int prepare(void *context, struct delegate *me) { return STATUS; }
-static struct delegate made = {.prepare = prepare};
-void *tflite_plugin_create_delegate(char **keys, char **values, unsigned long count, void (*report)(const char *)) {
-  return &made;
-}
-void tflite_plugin_destroy_delegate(void *delegate) {}
-"""
-
-
-def test_a_model_runs_with_the_delegate_that_its_profile_names(write, delegate):
-    path = write(realbundle.bundle(board=with_delegate(delegate(0))))
-    with open_bundle(path, device=realbundle.device()) as session:
-        assert session.self_test().holds
-
-
-def test_a_delegate_is_really_given_the_model(write, delegate):
-    path = write(realbundle.bundle(board=with_delegate(delegate(1))))
-    refused(path, EngineError, r"refuses the model")
-
-
-def test_a_model_with_a_delegate_is_believed_after_its_self_test_only(write, delegate):
-    path = write(realbundle.bundle(board=with_delegate(delegate(0)), golden=wrong_golden()))
-    refused(path, SelfTestError, r"output 'maybe' differs")
 
 
 @pytest.mark.skipif(len(installed()) > 1, reason="both engines are installed here")

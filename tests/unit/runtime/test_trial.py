@@ -72,9 +72,9 @@ def test_the_command_tells_a_crash_without_a_traceback(bundle, tmp_path, capfd):
     device = realbundle.write_device(tmp_path)
     assert main(["verify", str(bundle), "--device", str(device), "--self-test"]) == 1
     error = capfd.readouterr().err
-    assert error.startswith(
-        f"edgepack-device: error: self-test of digits on {realbundle.ENGINE}: its process was ended"
-    )
+    # An emulator has its own say about the signal before that.
+    assert f"edgepack-device: error: self-test of digits on {realbundle.ENGINE}: its process was ended by" in error
+    assert "Traceback" not in error
 
 
 def test_a_bundle_that_is_replaced_meanwhile_is_not_the_one_that_was_tried(bundle, tmp_path, monkeypatch):
