@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edgepack.errors import WorkerError
 from edgepack.pack import Contents, Release, pack
+from edgepack.tolerances import on_another_processor
 from edgepack.userland import Userland, board, cpu_model
 from edgepack.worker import Limits, Workplace, run_task
 from edgepack_runtime.container import Signature
@@ -128,7 +129,8 @@ def prove_on_board(
         where: the made userland of the profile's architecture and engine.
         log: told what the emulated programs print.
     """
-    profile, tolerance = manifest.profile, manifest.golden.tolerance
+    profile = manifest.profile
+    tolerance = on_another_processor(contents.model, profile, manifest.golden.tolerance)
     release, device = Ed25519PrivateKey.generate(), X25519PrivateKey.generate()
     trial = Release(
         signing_key=_ThrowawayKey(private_key=release),
@@ -143,7 +145,8 @@ def prove_on_board(
         profile=profile.name,
         feeds={spec.name: np.stack([g.inputs[spec.name] for g in golden]) for spec in manifest.model.inputs},
     )
-    wanted = f"at most {tolerance:.2%} of the range from this machine's"
+    exact = tolerance < manifest.golden.tolerance
+    wanted = "this machine's integers" if exact else f"at most {tolerance:.2%} of the range from this machine's"
     try:
         with board(profile, where) as python:
             place = Workplace(python=python, limits=_LIMITS, log=log)

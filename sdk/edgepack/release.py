@@ -17,6 +17,7 @@ from edgepack.pack import GOLDEN_ENTRY, MODEL_ENTRY, Contents, pack
 from edgepack.proof import prove_on_board
 from edgepack.recipe import Recipe
 from edgepack.schemes import is_stateful
+from edgepack.tolerances import REPEATED, SIGNED
 from edgepack.userland import Userland
 from edgepack_runtime.golden import GoldenSample, compare_golden, pack_golden
 from edgepack_runtime.manifest import Evidence, Golden, Manifest, ModelDescription, Provenance, Step
@@ -28,15 +29,6 @@ __all__ = ["Chosen", "Packed", "Work", "pack_chosen"]
 _MAX_GOLDEN_SAMPLES = 8
 # Golden tensors cost storage on every device: at most a quarter of the model, or this much where that is more.
 _MIN_GOLDEN_BYTES = 256 << 10
-# How far a device may be from the golden outputs, as a share of their range: docs/conversion.md, "On the device".
-_GOLDEN_TOLERANCE: Mapping[str, float] = {
-    "float32": 1e-4,
-    "float16": 1e-3,
-    "dynamic_range": 5e-2,
-    "full_integer": 2e-2,
-}
-# And the same engine on the same processor, in another process: a step of an int8 output is far more.
-_REPEATED = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +106,11 @@ def _replays(
     """
     profile = item.profile
     again = "the engine is not deterministic on this model; use another precision"
-    found = [_replay(item, model, golden, (_REPEATED, again), bench)]
+    found = [_replay(item, model, golden, (REPEATED, again), bench)]
     for version in profile.engine.also:
         other = replace(item, profile=under(profile, version))
         remedy = f"take {version} out of the profile's engine.also, or use another precision"
-        found.append(_replay(other, model, golden, (_GOLDEN_TOLERANCE[kind], remedy), bench))
+        found.append(_replay(other, model, golden, (SIGNED[kind], remedy), bench))
     return tuple(found)
 
 
@@ -209,7 +201,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
             outputs=model.outputs,
             stateful=is_stateful(model.data),
         ),
-        golden=Golden(entry=GOLDEN_ENTRY, samples=len(golden), tolerance=_GOLDEN_TOLERANCE[kind]),
+        golden=Golden(entry=GOLDEN_ENTRY, samples=len(golden), tolerance=SIGNED[kind]),
         labels=work.inputs.labels,
         provenance=_provenance(work.inputs, model, work.notes),
         evidence=(*work.parity, *candidate.evidence, *evidence),

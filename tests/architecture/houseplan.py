@@ -67,7 +67,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"delegates"}),
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
     | {"converters._onnx_classes"}
-    | {"profile_check"}
+    | {"profile_check", "tolerances"}
     | {"converters._torch"},
     frozenset({"converters._onnx_reference", "limits"}),
     frozenset(

@@ -306,10 +306,10 @@ def test_the_likeness_limits_documented_are_those_of_the_gate() -> None:
 
 
 def test_the_golden_tolerances_documented_are_those_that_are_signed() -> None:
-    from edgepack.release import _GOLDEN_TOLERANCE
+    from edgepack.tolerances import SIGNED
 
     told = {cells[0]: float(cells[1]) for cells in rows(conversion("## On the device"))}
-    assert told == dict(_GOLDEN_TOLERANCE)
+    assert told == dict(SIGNED)
 
 
 def test_the_golden_samples_documented_are_those_that_are_taken() -> None:
