@@ -42,6 +42,7 @@ def test_every_case_went_through_every_road(rows: list[Row]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("road", TOOLCHAINS)
 def test_a_sample_comes_out_as_the_results_say(rows: list[Row], road: str, tmp_path: Path) -> None:
     sample = [row for row in rows if row.road == road][:: STEPS[road]]

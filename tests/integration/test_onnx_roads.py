@@ -99,6 +99,8 @@ def test_onnx2tf_gives_what_onnxruntime_gives(models: Path, onnx2tf: Pair, name:
     assert (verdict, said.partition(":")[0]) == (EQUAL, f"onnx2tf on the graph {ONNX2TF[name]}")
 
 
+# The toolchain of onnx-tf is a second TensorFlow.
+@pytest.mark.long
 @pytest.mark.parametrize("name", ONNX_TF)
 def test_onnx_tf_gives_what_onnxruntime_gives(models: Path, onnx_tf: Pair, name: str) -> None:
     verdict, said = verdict_of(onnx_tf, models / name)
@@ -120,6 +122,7 @@ def test_the_interface_is_the_sources(models: Path, onnx2tf: Pair, name: str, wa
     assert interface(models / name, "onnx2tf") == wanted
 
 
+@pytest.mark.long
 def test_onnx_tf_keeps_channels_first(models: Path, onnx_tf: Pair) -> None:
     verdict_of(onnx_tf, models / "images")
     assert interface(models / "images", "onnx-tf") == ["x: float32[1, 3, 8, 8]", "y: float32[1, 5, 8, 8]"]
@@ -161,7 +164,7 @@ def test_a_model_that_onnxs_own_tool_raises_to_something_else_is_refused(models:
     assert "of ONNX operator set 6, onnxruntime runs 7 and later, and raised, it cannot be confirmed" in said
 
 
-@pytest.mark.parametrize("road", ["onnx2tf", "onnx-tf"])
+@pytest.mark.parametrize("road", ["onnx2tf", pytest.param("onnx-tf", marks=pytest.mark.long)])
 def test_an_operator_that_cannot_be_converted_is_named_with_its_node(
     models: Path, request: pytest.FixtureRequest, road: str
 ) -> None:
@@ -190,7 +193,7 @@ def test_a_result_that_ends_its_engine_is_refused(models: Path, onnx2tf: Pair) -
     assert "ai-edge-litert crashes on the result (SIGABRT)" in said
 
 
-@pytest.mark.parametrize("road", ["onnx2tf", "onnx-tf"])
+@pytest.mark.parametrize("road", ["onnx2tf", pytest.param("onnx-tf", marks=pytest.mark.long)])
 def test_a_road_runs_in_the_child_a_build_gives_it(models: Path, road: str) -> None:
     with scratch_folder() as scratch:
         feeds = read_arrays(models / "images", "inputs")

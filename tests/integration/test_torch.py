@@ -23,7 +23,8 @@ from edgepack.toolchain import ensure, locate
 from edgepack.worker import Workplace, run_task, scratch_folder
 from edgepack_runtime.tensors import Array
 
-pytestmark = pytest.mark.slow
+# A toolchain of a gigabyte, and minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 SOURCES = Path(__file__).parent / "sources"
 RANDOM = np.random.default_rng(5)
