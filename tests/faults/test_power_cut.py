@@ -26,8 +26,10 @@ KILLS = 200
 
 
 @pytest.mark.slow
-# All of the store's take minutes: `python -m tools.power_cut store`.
-@pytest.mark.parametrize("words", [["state"], ["store", "--every", "9"]], ids=["state", "store"])
+# The store's take minutes, all of them a quarter of an hour: `python -m tools.power_cut store`.
+@pytest.mark.parametrize(
+    "words", [["state"], pytest.param(["store", "--every", "9"], marks=pytest.mark.long)], ids=["state", "store"]
+)
 def test_at_each_fault_point_of_every_change_what_was_before_or_comes_after_is_found(capsys, words):
     assert power_cut.main(words) == 0, capsys.readouterr().out
 
