@@ -86,6 +86,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"cli.request_trust", "cli.show_keys", "cli.show_micro", "cli.show_profiles", "cli.show_toolchains"}),
     frozenset(
         {
+            "cli.commands_build",
             "cli.commands_device",
             "cli.commands_grant",
             "cli.commands_keys",

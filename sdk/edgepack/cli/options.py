@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "PassphraseDescriptor", "PassphraseFile", "Trust"]
+__all__ = ["AsJson", "Offline", "PassphraseDescriptor", "PassphraseFile", "Trust", "Verbose"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Refuse to install a missing toolchain.")]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(
@@ -26,3 +27,4 @@ Trust = Annotated[
         help="Trust file, or a release key's .pub.pem. Default: the project's here, else your development key.",
     ),
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show what child processes print.")]

@@ -1,0 +1,165 @@
+"""`edgepack build`: every option of a build, and what becomes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepack.cli.options import AsJson, Offline, PassphraseDescriptor, PassphraseFile, Verbose
+
+__all__ = ["build"]
+
+
+def build(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="The source model: a file or a SavedModel folder. Without it: edgepack.toml here."),
+    ] = None,
+    profile: Annotated[list[str] | None, typer.Option(help="Device profile to build for; repeatable.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Real input samples: .npz with one array an input, or .npy.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="Labelled samples: the same with the classes as 'y'.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="accuracy, f1, precision or recall.")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Largest loss of the metric against the float source, e.g. 0.01.")
+    ] = None,
+    metric_output: Annotated[
+        str | None, typer.Option("--metric-output", help="The output with the class scores, if there are several.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="float32, float16, dynamic_range, full_integer; repeat it to try several in that order, "
+            "or auto. Default: the profile's preferred one."
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Release key that signs: a private PEM file, or a pkcs11: URI.")
+    ] = None,
+    recipient: Annotated[
+        list[Path] | None, typer.Option(help="Device key (public PEM) that may open it; repeatable.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the bundles.")] = None,
+    name: Annotated[str | None, typer.Option(help="Product name; default: the model's file name.")] = None,
+    model_version: Annotated[str | None, typer.Option(help="Version for people.")] = None,
+    security_version: Annotated[
+        int | None, typer.Option(help="Devices refuse a bundle below the highest they accepted.")
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DAY|DAYS",
+            help="From this day on (2027-06-30, UTC), or so many days from now, no device installs it. "
+            "One that has it keeps running it.",
+        ),
+    ] = None,
+    compress: Annotated[
+        bool | None,
+        typer.Option(
+            "--compress/--no-compress",
+            help="zstd for what gets at least 5 % shorter; only devices with edgepack-runtime[zstd] open it.",
+        ),
+    ] = None,
+    emulate: Annotated[
+        bool | None,
+        typer.Option(
+            "--emulate/--no-emulate",
+            help="Before signing, run the bundle by the device's runtime in an emulated userland of the profile's "
+            "architecture and processor. Needs qemu-user.",
+        ),
+    ] = None,
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="Shape of an input the source leaves open, e.g. audio:1,16000 or ids:int32:1,64; repeatable.",
+        ),
+    ] = None,
+    signature_key: Annotated[str | None, typer.Option(help="Which signature of a SavedModel or .tflite.")] = None,
+    via: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Road the conversion takes, e.g. onnx2tf, onnx-tf, litert-torch; repeatable. Default: each in turn "
+            "until one's result is equal to the source."
+        ),
+    ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]LAYOUT",
+            help="source, nhwc or nchw: how the bundle takes and gives images; NAME=nhwc for one input or output; "
+            "repeatable. Data files stay as the source has it.",
+        ),
+    ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:NAME",
+            help="For a PyTorch state dict: your own code that builds the network. It is run, in a child process.",
+        ),
+    ] = None,
+    trust_source: Annotated[
+        bool,
+        typer.Option(
+            "--trust-source",
+            help="Let code inside the model run (pickle, Keras Lambda), in a child process. It is recorded.",
+        ),
+    ] = False,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseDescriptor = None,
+    offline: Offline = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Convert, quantize, check and pack a model: one bundle a profile, or a table that says why not.
+
+    The bundle is written only if the model, run under the exact engine version of the profile, is as good as the
+    float source within --max-drop, and fits the profile. Exit code 1 and no file otherwise. A microcontroller's
+    profile gets a folder instead: the model, the same as C, and signed evidence.
+    """
+    from edgepack.builder import build as run_build
+    from edgepack.cli.request import Overrides, module_from, recipe_from
+    from edgepack.cli.show import ConsoleReporter, show_build
+    from edgepack.cli.show_micro import show_micro_build
+    from edgepack.micro import build_micro, micros_of
+    from edgepack.passphrase import passphrase_from
+
+    passphrase = passphrase_from(passphrase_file, passphrase_fd)
+    recipe = recipe_from(
+        Overrides(
+            model=model,
+            profiles=tuple(profile or ()),
+            calibration=calibration,
+            evaluation=evaluation,
+            metric=metric,
+            max_drop=max_drop,
+            metric_output=metric_output,
+            schemes=tuple(precision or ()),
+            signing_key=key,
+            recipients=tuple(recipient or ()),
+            output=output,
+            name=name,
+            version=model_version,
+            security_version=security_version,
+            expires=expires,
+            compress=compress,
+            emulate=emulate,
+            inputs=tuple(input_shape or ()),
+            signature_key=signature_key,
+            via=tuple(via or ()),
+            layout=tuple(layout or ()),
+            trust_source=trust_source or None,
+            module=module_from(module),
+        )
+    )
+    reporter = ConsoleReporter(verbose=verbose)
+    if micros := micros_of(recipe.profiles):
+        results = build_micro(recipe, micros, offline=offline, reporter=reporter, passphrase=passphrase)
+        show_micro_build(results, as_json=as_json)
+        return
+    show_build(run_build(recipe, offline=offline, reporter=reporter, passphrase=passphrase), as_json=as_json)
