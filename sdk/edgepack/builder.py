@@ -6,10 +6,11 @@ passed, and then all of them are written or none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgepack.candidate import Bench, Candidate, Samples, apply_pass, examine
+from edgepack.budgets import worse_than_float
+from edgepack.candidate import Bench, Candidate, Samples, apply_pass, environment_of, examine
 from edgepack.conversion import convert_source, host_place
 from edgepack.errors import GateError, PassError
 from edgepack.evaluate import doubt, predictions
@@ -116,7 +117,7 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
         inputs=inputs,
         model=converted.model,
         samples=converted.samples,
-        bench=bench,
+        bench=replace(bench, beside=converted.model.data),
         parity=converted.parity,
         notes=notes,
         boards=boards,
@@ -139,7 +140,7 @@ def _bench(recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, r
     for name, version in dict.fromkeys((p.engine.name, v) for p in profiles for v in p.engine.versions):
         python = ensure(engine_toolchain(name, version), offline=offline, say=reporter.say)
         engines[f"{name}=={version}"] = Workplace(python=python, log=reporter.log, say=reporter.say)
-    return Bench(engines=engines, gate=recipe.gate)
+    return Bench(engines=engines, gate=recipe.gate, optimize=recipe.optimize)
 
 
 def _boards(
@@ -184,12 +185,24 @@ def _choose(work: Work, reporter: Reporter) -> tuple[list[Chosen], tuple[Refusal
             with reporter.step(f"running the {scheme} model under {engine} for {profile.name}"):
                 candidate = examine(quantized[scheme, engine], scheme, profile, work.samples, work.bench)
             if not candidate.refusals:
-                chosen.append(Chosen(profile=profile, candidate=candidate, tried=tuple(tried)))
+                doubts = _worse(candidate, profile, work)
+                for text in doubts:
+                    reporter.say(text)
+                chosen.append(Chosen(profile=profile, candidate=candidate, tried=tuple(tried), notes=doubts))
                 break
             tried.append(candidate)
         else:
             refusals += [refusal for candidate in tried for refusal in candidate.refusals]
     return chosen, tuple(refusals)
+
+
+def _worse(candidate: Candidate, profile: DeviceProfile, work: Work) -> tuple[str, ...]:
+    """Return what is told, and signed, of a candidate that is larger or slower than the float model."""
+    model, lab = candidate.model, candidate.lab
+    if model is None or lab is None or candidate.scheme == AS_IS:
+        return ()
+    where = environment_of(profile, lab)
+    return worse_than_float(model.data, work.model.data, lab.timing, candidate.scheme, where)
 
 
 def _way_out(work: Work) -> str | None:

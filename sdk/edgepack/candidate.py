@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from edgepack.budgets import budget_evidence
 from edgepack.errors import PassError, WorkerError
 from edgepack.evaluate import Drop, Parity, compare, deciding_output, measure_drop, predictions
 from edgepack.fit import check_fit
 from edgepack.lab import LabRequest, LabResult, run_in_lab
 from edgepack.limits import check_limits
 from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteModel
+from edgepack.optimize import Optimize
 from edgepack.recipe import Gate
 from edgepack.schemes import scheme_of
 from edgepack.worker import Workplace, run_task
@@ -122,13 +124,20 @@ def apply_pass(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Where candidates are run: the interpreters of the engines' environments by ``name==version``, and the gate."""
+    """Where candidates are run: the interpreters of the engines' environments by ``name==version``, and the gate.
+
+    `beside` is the float model that candidates are timed against, empty for none.
+    """
 
     engines: Mapping[str, Workplace]
     gate: Gate
+    optimize: Optimize = field(default_factory=Optimize)
+    beside: bytes = b""
 
-    def replay(self, model: TFLiteModel, profile: DeviceProfile, feeds: Mapping[str, Array]) -> LabResult:
-        """Return the model's outputs on `feeds` under the profile's exact engine.
+    def replay(
+        self, model: TFLiteModel, profile: DeviceProfile, feeds: Mapping[str, Array], *, timed: bool = False
+    ) -> LabResult:
+        """Return the model's outputs on `feeds` under the profile's exact engine; `timed` beside the float model.
 
         Raises:
             EngineError: the engine cannot load or run the model.
@@ -142,6 +151,7 @@ class Bench:
             num_threads=engine.num_threads,
             feeds=feeds,
             ram_budget=profile.budget.ram_bytes,
+            beside=self.beside if timed else b"",
         )
         return run_in_lab(request, self.engines[f"{engine.name}=={engine.version}"])
 
@@ -233,7 +243,7 @@ def _judge(
         if evidence not in findings.evidence:
             findings.add(evidence, finding.remedy)
     try:
-        lab = bench.replay(model, profile, samples.feeds)
+        lab = bench.replay(model, profile, samples.feeds, timed=True)
     except (EngineError, WorkerError) as error:
         findings.refuse(
             "runs on the engine",
@@ -243,6 +253,8 @@ def _judge(
         )
         return None, (), None
     findings.add(memory_evidence(profile, lab), "a smaller precision, or a smaller model")
+    for evidence in budget_evidence(model.data, profile, lab, bench.optimize, environment_of(profile, lab)):
+        findings.add(evidence, "another precision, or --optimize auto, which looks for one within the budget")
     parities = compare(samples.reference, lab.outputs)
     drop = _drop(samples, lab.outputs, bench.gate)
     limits = judged_as(findings.scheme, model.data)

@@ -14,7 +14,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from edgepack.errors import WorkerError
+from edgepack.timing import Timing, take_turns
 from edgepack.worker import Workplace, run_task
-from edgepack_runtime.engines import load
-from edgepack_runtime.errors import EngineError
+from edgepack_runtime.engines import Engine, load
+from edgepack_runtime.errors import EngineError, InputError
 from edgepack_runtime.plaintext import PlaintextModel
 from edgepack_runtime.tensors import Array
 
@@ -39,7 +40,8 @@ _ATTRIBUTES_BYTES = 256
 class LabRequest:
     """One replay; `feeds` are arrays [n, *input shape] by input name, an empty `version` means any.
 
-    `ram_budget` is what the model may add to the process: it is held to that, if it is not 0.
+    `ram_budget` is what the model may add to the process: it is held to that, if it is not 0. `beside` is a model of
+    the same inputs whose time is taken by turns with this one's, empty for none.
     """
 
     model: bytes
@@ -48,6 +50,7 @@ class LabRequest:
     feeds: Mapping[str, Array]
     version: str = ""
     ram_budget: int = 0
+    beside: bytes = b""
 
     def fill(self, into: memoryview) -> None:
         """Write the model into `into`."""
@@ -61,6 +64,7 @@ class LabResult:
     `ram_bytes` is the growth of the process's peak resident memory from before the model was loaded to after its
     first run, measured in a process that holds one sample; `latency_ms` is the median of single runs on `machine`.
     `within_budget` is whether it was loaded and run in a process that could not take more than the request's budget.
+    `timing` is None where nothing was to be timed beside it, or the engine cannot run that.
     """
 
     outputs: Mapping[str, Array]
@@ -69,6 +73,7 @@ class LabResult:
     latency_ms: float
     ram_bytes: int
     within_budget: bool = True
+    timing: Timing | None = None
 
 
 def _resident(field: str) -> int:
@@ -156,6 +161,7 @@ def replay(request: LabRequest) -> LabResult:
             for name, value in outputs.items():
                 columns[name].append(value)
         version = engine.version
+        timing = _timing(request, engine)
         engine.close()
     return LabResult(
         outputs={name: np.stack(values) for name, values in columns.items()},
@@ -163,7 +169,32 @@ def replay(request: LabRequest) -> LabResult:
         machine=platform.machine(),
         latency_ms=statistics.median(seconds) * 1000,
         ram_bytes=ram,
+        timing=timing,
     )
+
+
+def _timing(request: LabRequest, engine: Engine) -> Timing | None:
+    """Return the time of the request's model beside the other one's, on the first sample."""
+    if not request.beside:
+        return None
+    feeds = {name: np.asarray(array[0], order="C") for name, array in request.feeds.items()}
+
+    def runs(it: Engine) -> Callable[[], object]:
+        return lambda: it.run(feeds)
+
+    def fill(into: memoryview) -> None:
+        into[:] = request.beside
+
+    with PlaintextModel(len(request.beside), fill) as plaintext:
+        try:
+            reference = load(request.engine, plaintext.path or "", num_threads=request.num_threads)
+            reference.run(feeds)
+        except (EngineError, InputError):
+            # The float model is no part of what is judged: an engine that lacks an operator of it is no fault here.
+            return None
+        timing = take_turns(runs(engine), runs(reference))
+        reference.close()
+    return timing
 
 
 def _warm_up_the_import(engine: str) -> None:
@@ -185,7 +216,7 @@ def run_in_lab(request: LabRequest, place: Workplace) -> LabResult:
         EngineError: the engine cannot load or run the model, or is of another version.
         WorkerError: it crashed or hung doing so.
     """
-    one = replace(request, feeds={name: array[:1] for name, array in request.feeds.items()})
+    one = replace(request, beside=b"", feeds={name: array[:1] for name, array in request.feeds.items()})
     within = True
     try:
         measured = run_task("edgepack.lab:replay", one, LabResult, place)

@@ -9,12 +9,13 @@ import datetime
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack._toml import MAX_TOML_BYTES, parse_toml
 from edgepack.errors import RecipeError
 from edgepack.evaluate import METRICS
+from edgepack.optimize import Optimize, take_optimize
 from edgepack.signers import is_key_uri
 from edgepack_runtime._fields import Fields, canonical_json
 from edgepack_runtime._files import read_capped
@@ -97,6 +98,7 @@ class Recipe:
     labels: Path | None = None
     evaluation: Path | None = None
     gate: Gate = Gate()
+    optimize: Optimize = field(default_factory=Optimize)
     schemes: tuple[str, ...] = ()
     converter: str = "{}"
     via: tuple[str, ...] = ()
@@ -245,6 +247,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
     build = fields.take_table("build")
     gate = fields.take_table("gate", {})
     keys = fields.take_table("keys", {})
+    optimize = fields.take_table("optimize", {})
     converter = fields.take("converter", dict, {})
     try:
         options = canonical_json(converter).decode()
@@ -273,10 +276,11 @@ def _read(fields: Fields, base: Path) -> Recipe:
             max_drop=gate.take("max_drop", float, 0.01),
             output=gate.take("output", str, None),
         ),
+        optimize=take_optimize(optimize),
         signing_key=_signing_key(base, keys.take("signing", str, None)),
         recipients=tuple(base / item for item in keys.take_strings("recipients", ())),
     )
-    for table in (model, data, build, gate, keys, fields):
+    for table in (model, data, build, gate, keys, optimize, fields):
         table.finish()
     return recipe
 

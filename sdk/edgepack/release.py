@@ -51,11 +51,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The candidate that is shipped for a profile, and those that were refused before it."""
+    """The candidate shipped for a profile, those that were refused before it, and what to sign of the choice."""
 
     profile: DeviceProfile
     candidate: Candidate
     tried: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +204,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
         ),
         golden=Golden(entry=GOLDEN_ENTRY, samples=len(golden), tolerance=SIGNED[kind]),
         labels=work.inputs.labels,
-        provenance=_provenance(work.inputs, model, work.notes),
+        provenance=_provenance(work.inputs, model, (*work.notes, *item.notes)),
         evidence=(*work.parity, *candidate.evidence, *evidence),
     )
     contents = Contents(model=model.data, golden=pack_golden(golden, model.inputs, model.outputs))

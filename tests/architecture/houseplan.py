@@ -45,7 +45,8 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
     | {"localprofile", "probed", "profile_text"}
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
-    | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"},
+    | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
+    | {"optimize", "pareto", "timing"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
     frozenset({"converters._hdf5_links", "converters._saved_model_ops", "micro_text"}),
@@ -55,7 +56,8 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"converters._onnx_tf_shim", "_layout_graph", "converters._bisect", "converters._tf_float32"}
     | {"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "toolchaindoctor", "userland"},
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"})
-    | {"converters._torch_archive"},
+    | {"converters._torch_archive"}
+    | {"budgets"},
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"}),
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"}),
     frozenset({"converters._onnx_ml", "converters._onnx_select"}),

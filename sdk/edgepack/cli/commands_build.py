@@ -31,6 +31,13 @@ def build(
     metric_output: Annotated[
         str | None, typer.Option("--metric-output", help="The output with the class scores, if there are several.")
     ] = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(metavar="40ms|1.2x", help="Longest run: on the device, or as a multiple of the float model's."),
+    ] = None,
+    max_size: Annotated[
+        str | None, typer.Option(metavar="120kB", help="Largest model, in bytes or with B, kB, MB, KiB or MiB.")
+    ] = None,
     precision: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,6 +146,8 @@ def build(
             metric=metric,
             max_drop=max_drop,
             metric_output=metric_output,
+            max_latency=max_latency,
+            max_size=max_size,
             schemes=tuple(precision or ()),
             signing_key=key,
             recipients=tuple(recipient or ()),

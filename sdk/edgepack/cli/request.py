@@ -45,6 +45,8 @@ class Overrides:
     metric: str | None
     max_drop: float | None
     metric_output: str | None
+    max_latency: str | None
+    max_size: str | None
     schemes: tuple[str, ...]
     signing_key: str | None
     recipients: tuple[Path, ...]
@@ -95,6 +97,8 @@ def recipe_from(said: Overrides) -> Recipe:
         for field in dataclasses.fields(Recipe)
         if hasattr(said, field.name) and getattr(said, field.name) not in (None, ())
     }
+    optimize = {"max_latency": said.max_latency, "max_size": said.max_size}
+    changes["optimize"] = dataclasses.replace(base.optimize, **{k: v for k, v in optimize.items() if v is not None})
     converter = {"inputs": list(said.inputs), "signature_key": said.signature_key}
     options = parse_json(base.converter.encode(), "converter options")
     assert isinstance(options, dict)  # noqa: S101 - a recipe's converter options are a table

@@ -249,6 +249,7 @@ def flat(found: Recipe) -> dict[str, object]:
     table = dataclasses.asdict(found)
     gate, converter = table.pop("gate"), json.loads(table.pop("converter"))
     table |= {f"gate.{k}": v for k, v in gate.items()}
+    table |= {f"optimize.{k}": v for k, v in table.pop("optimize").items()}
     return table | {f"converter.{k}": tuple(v) if k == "inputs" else v for k, v in converter.items()}
 
 
@@ -272,6 +273,8 @@ def flat(found: Recipe) -> dict[str, object]:
         ("max_drop", 0.5, "gate.max_drop"),
         ("max_drop", 0.0, "gate.max_drop"),
         ("metric_output", "other", "gate.output"),
+        ("max_latency", "1.2x", "optimize.max_latency"),
+        ("max_size", "120kB", "optimize.max_size"),
         ("inputs", ("a", "b"), "converter.inputs"),
         ("signature_key", "other", "converter.signature_key"),
         ("via", ("onnx-tf",), "via"),
