@@ -1,7 +1,8 @@
-"""What the wheel for devices carries: every statement on its line, what public things give, and no comments.
+"""What the wheel for devices carries: every statement on its line, what its public names give, and no comments.
 
 A device has little room, and nobody reads code there. A traceback names the lines of the repository; ``help()`` says
-the first line of what it says here. The whole text is in the source distribution.
+the first line of what it says here, of what an application imports: the names in the package's ``__all__``. The whole
+text is in the source distribution.
 """
 
 from __future__ import annotations
@@ -19,14 +20,20 @@ PACKAGE = "edgepack_runtime"
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def lean(source: str) -> str:
-    """Return a module that does the same, line for line: no comments, and of docstrings public ones' first lines."""
+def lean(source: str, public: frozenset[str]) -> str:
+    """Return a module that does the same, line for line: no comments, and of `public` names' docstrings a line each.
+
+    What a public class has under a name without an underscore is public with it.
+    """
     lines = source.split("\n")
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    told = {part for node in tree.body if _name(node) in public for part in ast.walk(node) if _name(part)[:1] != "_"}
+    for node in ast.walk(tree):
         if isinstance(node, Documented) and (text := _docstring(node)) is not None:
             first, last = text.lineno - 1, (text.end_lineno or text.lineno) - 1
-            if not _is_public(node):
-                kept = lines[first][: text.col_offset] + ("..." if len(node.body) == 1 else "")
+            # A method of a protocol may have nothing else in it.
+            if node not in told and len(node.body) > 1:
+                kept = lines[first][: text.col_offset]
             elif first != last:
                 # The first line of a docstring of several lines ends in no quotes of its own.
                 kept = lines[first].rstrip() + '"""'
@@ -46,8 +53,16 @@ def _docstring(node: Documented) -> ast.Constant | None:
     return text if isinstance(text, ast.Constant) and isinstance(text.value, str) else None
 
 
-def _is_public(node: Documented) -> bool:
-    return isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name[:1] != "_"
+def _name(node: ast.AST) -> str:
+    return node.name if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else ""
+
+
+def exported(source: str) -> frozenset[str]:
+    """Return the names in the ``__all__`` of a package."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return frozenset(ast.literal_eval(node.value))
+    raise ValueError("the package has no __all__")
 
 
 class LeanWheel(BuildHookInterface[Any]):
@@ -60,9 +75,10 @@ class LeanWheel(BuildHookInterface[Any]):
         # Kept by the hook, which lives as long as the build.
         self._folder = tempfile.TemporaryDirectory(prefix="edgepack-runtime-")
         root = Path(self.root)
+        public = exported((root / PACKAGE / "__init__.py").read_text("utf-8"))
         for path in sorted((root / PACKAGE).rglob("*.py")):
             name = path.relative_to(root).as_posix()
             target = Path(self._folder.name, name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(lean(path.read_text("utf-8")), "utf-8")
+            target.write_text(lean(path.read_text("utf-8"), public), "utf-8")
             build_data["force_include"][str(target)] = name
