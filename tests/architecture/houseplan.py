@@ -46,9 +46,9 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"localprofile", "probed", "profile_text"}
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
-    | {"optimize", "pareto", "timing"},
+    | {"greedy", "optimize", "pareto", "timing"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
-    | {"micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
+    | {"journal", "micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
     frozenset({"converters._hdf5_links", "converters._saved_model_ops", "micro_text"}),
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_disputed", "converters._onnx_recurrent"}
