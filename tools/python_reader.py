@@ -16,8 +16,9 @@ from typing import BinaryIO
 
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
-from edgepack_runtime.admission import check_consistent
+from edgepack_runtime.admission import check_consistent, check_required
 from edgepack_runtime.container import PREAMBLE_SIZE, Container, Grant, Preamble
+from edgepack_runtime.device import Device
 from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.errors import (
     BundleError,
@@ -157,9 +158,14 @@ def _open(question: Question) -> str:
     bundle = verify(container, trust, policy)
     if question.reads_manifest:
         try:
-            check_consistent(bundle, Manifest.from_bytes(bundle.manifest))
+            manifest = Manifest.from_bytes(bundle.manifest)
+            check_consistent(bundle, manifest)
         except FormatError:
             return refused("meta", 0)
+        try:
+            check_required(manifest, Device(profile=question.profile, trust=trust, accepted=question.accepted))
+        except IncompatibleError:
+            return refused("requires", 0)
     return ok(_entries(bundle, question))
 
 

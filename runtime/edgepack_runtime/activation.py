@@ -50,7 +50,7 @@ def floor_of(device: Device, product: str) -> int:
         FileError: the state cannot be read.
     """
     _, state = folders_of(device)
-    return max(device.accepted.get(product, 0), state.read().floors_of(device.profile or "").get(product, 0))
+    return device.floors(state.read()).get(product, 0)
 
 
 def open_active(product: str, *, device: Device) -> Session:

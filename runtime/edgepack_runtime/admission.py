@@ -9,7 +9,7 @@ from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.tensors import TensorSpec
 from edgepack_runtime.verify import VerifiedBundle
 
-__all__ = ["check_consistent", "check_engine", "check_specs"]
+__all__ = ["check_consistent", "check_engine", "check_required", "check_specs"]
 
 
 def check_consistent(bundle: VerifiedBundle, manifest: Manifest) -> None:
@@ -51,6 +51,29 @@ def check_engine(manifest: Manifest, device: Device) -> bool:
             hint=f"pip install '{wanted}=={version}', or set engine_policy to 'self-test' on this device",
         )
     return False
+
+
+def check_required(manifest: Manifest, device: Device) -> None:
+    """Refuse a bundle that requires more of another product than this device has accepted.
+
+    What it has accepted is the version floor: nothing older of that product is ever opened here again. A bundle of
+    the other product that is still on trial does not count yet.
+
+    Raises:
+        IncompatibleError: it does; the message names the product.
+        StateError: the device has a state folder, and no good state in it.
+        FileError: the state cannot be read.
+    """
+    # Most bundles require nothing, and then the state need not be read again.
+    floors = device.floors() if manifest.requires else {}
+    for required in manifest.requires:
+        floor = floors.get(required.product, 0)
+        if floor < required.security_version:
+            raise IncompatibleError(
+                f"{manifest.name} requires {required.product} in security version {required.security_version} or "
+                f"later, this device has accepted {floor or 'none'}",
+                hint=f"install and activate {required.product} {required.security_version} or later first",
+            )
 
 
 def check_specs(told: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...]) -> None:

@@ -235,6 +235,7 @@ def _summary(bundle: VerifiedBundle, manifest: Manifest) -> list[str]:
         f"{header.engine} {header.engine_version}",
         f"signed by {', '.join(name[:16] for name in _signers(bundle))}, security version {header.security_version}",
         expiry_in_words(header.expires),
+        *(f"requires {r.product}, security version {r.security_version} or later" for r in manifest.requires),
         str(protection),
         *(f"input  {spec}" for spec in manifest.model.inputs),
         *(f"output {spec}" for spec in manifest.model.outputs),

@@ -13,7 +13,7 @@ from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.keyfiles import load_device_key, passphrase_in, verifying_key_in
 from edgepack_runtime.plaintext import forbid_core_dumps
-from edgepack_runtime.state import StoredTrust
+from edgepack_runtime.state import DeviceState, StoredTrust
 from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.storefile import StoreFolder
 from edgepack_runtime.trust import TrustedKeys
@@ -66,6 +66,23 @@ class Device:
             raise SchemaError(f"num_threads {self.num_threads} is below 1")
         if self.state is not None and self.profile is None:
             raise SchemaError("a device with a state folder needs a profile: its floors are of that profile")
+
+    def floors(self, state: DeviceState | None = None) -> dict[str, int]:
+        """Return the security version floor in force by product: the higher of `accepted` and the state's.
+
+        Args:
+            state: what was read of the state folder; without it, it is read.
+
+        Raises:
+            StateError: there is a state folder, and no good state in it.
+            FileError: the state cannot be read.
+        """
+        floors = dict(self.accepted)
+        if self.state is not None and self.profile is not None:
+            state = state or self.state.read()
+            for product, floor in state.floors_of(self.profile).items():
+                floors[product] = max(floor, floors.get(product, 0))
+        return floors
 
     @classmethod
     def from_file(cls, path: str | Path) -> Device:

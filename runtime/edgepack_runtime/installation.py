@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgepack_runtime._files import write_whole
 from edgepack_runtime.activation import floor_of, folders_of
-from edgepack_runtime.admission import check_consistent, check_engine
+from edgepack_runtime.admission import check_consistent, check_engine, check_required
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.container import Grant, pack_grants
 from edgepack_runtime.device import Device
@@ -155,6 +155,7 @@ def _look_at(source: BundleFile, device: Device, grants: Path | None, now: int) 
     bundle = verify_file(source, device, now)
     manifest = Manifest.from_bytes(bundle.manifest)
     check_consistent(bundle, manifest)
+    check_required(manifest, device)
     check_engine(manifest, device)
     # Now and not when the floor is raised: a bundle that could never be accepted shall not be installed.
     state.read().accepting(bundle.header)

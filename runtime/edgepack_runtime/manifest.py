@@ -11,11 +11,24 @@ from dataclasses import dataclass
 from edgepack_runtime._fields import Fields, canonical_json, parse_json
 from edgepack_runtime.errors import FormatError, SchemaError
 from edgepack_runtime.profile import SCHEMES, DeviceProfile
+from edgepack_runtime.table import is_name
 from edgepack_runtime.tensors import TensorSpec
 
-__all__ = ["AS_IS", "VERDICTS", "Evidence", "Golden", "Manifest", "ModelDescription", "Provenance", "Step"]
+__all__ = [
+    "AS_IS",
+    "MAX_REQUIREMENTS",
+    "VERDICTS",
+    "Evidence",
+    "Golden",
+    "Manifest",
+    "ModelDescription",
+    "Provenance",
+    "Requirement",
+    "Step",
+]
 
 _VERSION = 1
+MAX_REQUIREMENTS = 64
 # A source that was quantized by its author and is shipped as it came.
 AS_IS = "as_is"
 VERDICTS = ("measured", "emulated", "estimated", "unknown")
@@ -92,6 +105,14 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """Another product that a device has to have accepted, in this security version or a later one."""
+
+    product: str
+    security_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything a bundle says of itself beside the binary table."""
 
@@ -104,9 +125,11 @@ class Manifest:
     labels: tuple[str, ...]
     provenance: Provenance
     evidence: tuple[Evidence, ...]
+    requires: tuple[Requirement, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return the canonical JSON text `from_bytes` reads."""
+        requires = [{"product": r.product, "security_version": r.security_version} for r in self.requires]
         return canonical_json(
             {
                 "manifest": _VERSION,
@@ -130,6 +153,7 @@ class Manifest:
                 "provenance": _provenance_to_json(self.provenance),
                 "evidence": [_evidence_to_json(item) for item in self.evidence],
             }
+            | ({"requires": requires} if requires else {})
         )
 
     @classmethod
@@ -158,9 +182,29 @@ class Manifest:
             labels=fields.take_strings("labels"),
             provenance=_provenance(fields.take_table("provenance")),
             evidence=tuple(_evidence(item) for item in fields.take_tables("evidence")),
+            requires=_requires(fields),
         )
+        if manifest.name in {required.product for required in manifest.requires}:
+            fields.refuse("requires", f"{manifest.name} requires itself")
         fields.finish()
         return manifest
+
+
+def _requires(fields: Fields) -> tuple[Requirement, ...]:
+    if "requires" not in fields.names():
+        return tuple(fields.take("requires", list, []))
+    found = tuple(_requirement(item) for item in fields.take_tables("requires"))
+    if not 1 <= len({required.product for required in found}) == len(found) <= MAX_REQUIREMENTS:
+        fields.refuse("requires", f"expected 1 to {MAX_REQUIREMENTS} products, none of them twice")
+    return found
+
+
+def _requirement(fields: Fields) -> Requirement:
+    required = Requirement(product=fields.take("product", str), security_version=fields.take("security_version", int))
+    if not is_name(required.product) or required.security_version < 1:
+        fields.refuse("product", "expected a product's name and a security version of at least 1")
+    fields.finish()
+    return required
 
 
 def _model(fields: Fields) -> ModelDescription:

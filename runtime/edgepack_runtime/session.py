@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-from edgepack_runtime.admission import check_consistent, check_engine, check_specs
+from edgepack_runtime.admission import check_consistent, check_engine, check_required, check_specs
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.compression import supported
 from edgepack_runtime.container import Grant
@@ -278,6 +278,7 @@ def open_bundle(
         bundle = verify_file(file, device, clock)
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
+        check_required(manifest, device)
         exact = check_engine(manifest, device)
         sidecar: tuple[Grant, ...] = ()
         if bundle.header.suite is not PayloadSuite.PLAIN:
@@ -314,6 +315,9 @@ def verify_bundle(path: str | Path, *, device: Device, payload: bool = False) ->
         bundle = verify_file(file, device, None)
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
+        # Whoever only looks at a bundle, without being a device, cannot know what one has accepted.
+        if device.state is not None or device.accepted:
+            check_required(manifest, device)
         for entry in bundle.entries if payload else ():
             _check_stored(file, bundle, entry)
         return bundle, manifest
@@ -342,15 +346,13 @@ def verify_file(file: BundleFile, device: Device, clock: int | None) -> Verified
         StateError: the device has a state folder, and no good state in it.
         FileError: the state cannot be read.
     """
-    accepted, now, trust = dict(device.accepted), clock, device.trust
+    state, now, trust = None, clock, device.trust
     if device.state is not None and device.profile is not None:
         state = device.state.read()
-        for product, floor in state.floors_of(device.profile).items():
-            accepted[product] = max(floor, accepted.get(product, 0))
         now = None if clock is None else max(clock, state.time_floor)
         newest = trust_in_force(device.trust_state, state.trust)
         trust = device.trust if newest is None else newest.document.release
-    policy = Policy(profile=device.profile, accepted=accepted, now=now, compressions=supported())
+    policy = Policy(profile=device.profile, accepted=device.floors(state), now=now, compressions=supported())
     return verify(file.container, trust, policy)
 
 

@@ -139,6 +139,7 @@ def _refuse_what_bundles_have(recipe: Recipe) -> None:
         "--compress": recipe.compress,
         "--emulate": recipe.emulate,
         "--expires": recipe.expires,
+        "--requires": recipe.requires,
         "--security-version": recipe.security_version != 1,
     }
     if named := [option for option, value in given.items() if value]:

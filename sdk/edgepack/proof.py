@@ -2,8 +2,9 @@
 
 What is run there is the bundle's own path from the signature to the outputs: verified, unwrapped, decrypted and
 replayed by `edgepack_runtime` under the profile's exact engine and on its processor's instructions. The bundle that
-is signed later differs in its signature, its grants, its content key, and in the evidence that this proof adds: no
-key of the release or of a device is needed here, or could be seen by what runs here.
+is signed later differs in its signature, its grants, its content key, what it requires of other products, and in
+the evidence that this proof adds: no key of the release or of a device is needed here, or could be seen by what
+runs here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import gc
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,8 @@ def prove_on_board(
         created=0,
     )
     request = BundleRun(
-        bundle=pack(contents, manifest, trial),
+        # What other products the board has is the fleet's matter, and not tried here.
+        bundle=pack(contents, replace(manifest, requires=()), trial),
         release_key=release.public_key().public_bytes_raw(),
         device_key=device.private_bytes_raw(),
         profile=profile.name,

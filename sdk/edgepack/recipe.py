@@ -20,6 +20,7 @@ from edgepack.signers import is_key_uri
 from edgepack_runtime._fields import Fields, canonical_json
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError, SchemaError
+from edgepack_runtime.manifest import MAX_REQUIREMENTS, Requirement
 from edgepack_runtime.profile import SCHEMES
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "expiry",
     "load_recipe",
     "parse_layout",
+    "parse_requires",
     "parse_schemes",
     "product_name",
 ]
@@ -78,7 +80,8 @@ class Recipe:
 
     `schemes` are quantization schemes to try in this order, the first good one is shipped; empty means the profile's
     preferred one, and ``("auto",)`` every one the profile supports. `converter` is JSON of the converter's options.
-    `signing_key` is the path of a PEM file or a key URI. `expires` is a day or a number of days, for `expiry`.
+    `signing_key` is the path of a PEM file or a key URI. `requires` is as for `parse_requires`.
+    `expires` is a day or a number of days, for `expiry`.
     `compress` makes bundles that only devices with zstandard open; `emulate` has each of them run on its emulated
     board first. `via` are the roads the conversion may take (`edgepack.roads`), empty means all, `layout` is as for
     `parse_layout`. `trust_source` lets code in the source model run, `module` is the user's own code; neither can
@@ -106,6 +109,7 @@ class Recipe:
     trust_source: bool = False
     module: UserModule | None = None
     security_version: int = 1
+    requires: tuple[str, ...] = ()
     expires: str = ""
     compress: bool = False
     emulate: bool = False
@@ -138,6 +142,7 @@ class Recipe:
         if not 0 <= self.security_version < 2**63:
             raise RecipeError(f"security_version {self.security_version} is not from 0 to 2^63 - 1")
         _days_or_day(self.expires)
+        parse_requires(self.requires, self.product)
 
     @property
     def product(self) -> str:
@@ -185,6 +190,29 @@ def expiry(expires: str, created: int) -> int:
 def product_name(stem: str) -> str:
     """Return a product name made from a model's file name without its ending."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:31] or "model"
+
+
+def parse_requires(items: Sequence[str], product: str) -> tuple[Requirement, ...]:
+    """Return what a user demands of the other products on the device: ``PRODUCT=SECURITY_VERSION`` each.
+
+    Raises:
+        RecipeError: one is written in another way, is of `product` itself or stands twice, or there are too many.
+    """
+    found: dict[str, int] = {}
+    for item in items:
+        name, _, version = item.rpartition("=")
+        if not _PRODUCT.fullmatch(name) or not re.fullmatch(r"[1-9][0-9]{0,14}", version):
+            raise RecipeError(
+                f"requires {item!r}: expected PRODUCT=SECURITY_VERSION", hint="for example classifier=3: 3 or later"
+            )
+        if name in (product, *found):
+            raise RecipeError(
+                f"requires {item!r}: {'a bundle cannot require itself' if name == product else 'twice'}"
+            )
+        found[name] = int(version)
+    if len(found) > MAX_REQUIREMENTS:
+        raise RecipeError(f"requires {len(found)} other products, at most {MAX_REQUIREMENTS} are allowed")
+    return tuple(Requirement(product=name, security_version=version) for name, version in sorted(found.items()))
 
 
 def parse_schemes(names: Sequence[str]) -> tuple[str, ...]:
@@ -265,6 +293,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         schemes=build.take_strings("precision", ()),
         output=base / build.take("output", str, "dist"),
         security_version=build.take("security_version", int, 1),
+        requires=build.take_strings("requires", ()),
         expires=_expires(build),
         compress=build.take("compress", bool, False),
         emulate=build.take("emulate", bool, False),

@@ -15,7 +15,7 @@ from edgepack.lab import LabResult
 from edgepack.model import Refusal, TFLiteModel
 from edgepack.pack import GOLDEN_ENTRY, MODEL_ENTRY, Contents, pack
 from edgepack.proof import prove_on_board
-from edgepack.recipe import Recipe
+from edgepack.recipe import Recipe, parse_requires
 from edgepack.schemes import is_stateful
 from edgepack.tolerances import REPEATED, SIGNED
 from edgepack.userland import Userland
@@ -206,6 +206,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
         labels=work.inputs.labels,
         provenance=_provenance(work.inputs, model, (*work.notes, *item.notes)),
         evidence=(*work.parity, *candidate.evidence, *evidence),
+        requires=parse_requires(work.recipe.requires, work.recipe.product),
     )
     contents = Contents(model=model.data, golden=pack_golden(golden, model.inputs, model.outputs))
     if item.profile.name in work.boards:

@@ -51,6 +51,13 @@ def test_the_model_is_not_readable_in_the_bundle(built, shop):
     assert b"serving_default" not in data
 
 
+def test_a_bundle_says_what_it_requires_of_other_products_and_is_proven_all_the_same(shop):
+    done = shop.build(
+        "--profile", "raspberry-pi-4", "--precision", "float32", "--requires", "classifier=3", "--json", out="needs"
+    )  # fmt: skip
+    assert done.json()["bundles"][0]["manifest"]["requires"] == [{"product": "classifier", "security_version": 3}]
+
+
 @pytest.mark.parametrize("profile", ["raspberry-pi-3", "raspberry-pi-4"])
 def test_validate_holds_for_the_profile_it_was_built_for(built, shop, profile):
     done = shop.run("validate", bundle(shop, profile), "--profile", profile, "--json")

@@ -4,7 +4,7 @@
 
 #include "profile.h"
 
-enum { DIMENSIONS_MOST = 8 };
+enum { DIMENSIONS_MOST = 8, REQUIREMENTS_MOST = 64 };
 
 static bool is_dimension(const json *value)
 {
@@ -143,6 +143,26 @@ static bool is_evidence(const json *value)
     return is_list_of(value, is_one_evidence);
 }
 
+static bool is_product(const json *value)
+{
+    return is_like(value, "^[A-Za-z0-9][A-Za-z0-9._-]{0,30}$");
+}
+
+static bool is_requirement(const json *value)
+{
+    static const member members[] = {
+        {"product", is_product, WANTED},
+        {"security_version", is_positive, WANTED},
+    };
+    return HAS(value, members);
+}
+
+static bool is_requirements(const json *value)
+{
+    return is_some_of(value, is_requirement) && json_count(value) <= REQUIREMENTS_MOST
+        && members_differ(value, "product", NULL);
+}
+
 static bool is_manifest(const json *value)
 {
     static const member members[] = {
@@ -156,6 +176,7 @@ static bool is_manifest(const json *value)
         {"labels", is_texts, WANTED},
         {"provenance", is_provenance, WANTED},
         {"evidence", is_evidence, WANTED},
+        {"requires", is_requirements, OPTIONAL},
     };
     return HAS(value, members);
 }
@@ -178,12 +199,47 @@ static bool agrees(const json *manifest, const table *bundle)
         && same((bytes){digest, DIGEST}, bundle->profile_digest);
 }
 
-bool manifest_is_valid(const table *bundle)
+static const json *first_requirement(const json *manifest)
+{
+    const json *requires = json_member(manifest, "requires");
+    return requires == NULL ? NULL : requires->first;
+}
+
+/* No product requires itself. */
+static bool requires_others(const json *manifest, const table *bundle)
+{
+    for (const json *one = first_requirement(manifest); one != NULL; one = one->next)
+        if (says(json_member(one, "product"), bundle->product))
+            return false;
+    return true;
+}
+
+static bool has_accepted(const device *by, const json *requirement)
+{
+    const json *product = json_member(requirement, "product");
+    uint64_t wanted = (uint64_t)json_member(requirement, "security_version")->integer;
+    for (size_t i = 0; i < by->accepted_count; i++)
+        if (says(product, by->accepted[i].product))
+            return by->accepted[i].version >= wanted;
+    return false;
+}
+
+static bool is_met(const device *by, const json *manifest)
+{
+    for (const json *one = first_requirement(manifest); one != NULL; one = one->next)
+        if (!has_accepted(by, one))
+            return false;
+    return true;
+}
+
+verdict check_manifest(const device *by, const table *bundle)
 {
     json_document document;
-    if (!json_read(bundle->manifest, &document))
-        return false;
-    bool good = is_manifest(document.root) && agrees(document.root, bundle);
+    REQUIRE(json_read(bundle->manifest, &document), META, 0);
+    bool good = is_manifest(document.root) && agrees(document.root, bundle) && requires_others(document.root, bundle);
+    bool met = good && is_met(by, document.root);
     json_free(&document);
-    return good;
+    REQUIRE(good, META, 0);
+    REQUIRE(met, REQUIRES, 0);
+    ACCEPT;
 }

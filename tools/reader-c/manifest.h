@@ -2,8 +2,11 @@
 #ifndef MANIFEST_H
 #define MANIFEST_H
 
+#include "device.h"
 #include "table.h"
+#include "verdict.h"
 
-bool manifest_is_valid(const table *bundle);
+/* And that the device has accepted what it requires. */
+verdict check_manifest(const device *by, const table *bundle);
 
 #endif

@@ -192,6 +192,7 @@ void write_answer(FILE *to, verdict said, const contents *found)
         [PREAMBLE] = "preamble",     [FORMAT] = "format", [SIGNATURE] = "signature",
         [POLICY] = "policy",         [NO_GRANT] = "no-grant", [UNWRAP] = "unwrap",
         [PAYLOAD] = "payload",       [COMMITMENT] = "commitment", [META] = "meta",
+        [REQUIRES] = "requires",
     };
     if (said.outcome != OK) {
         fprintf(to, "refused %s %d\n", outcomes[said.outcome], said.step);

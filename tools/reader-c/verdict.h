@@ -3,7 +3,7 @@
 #define VERDICT_H
 
 /* The outcomes of tests/vectors/README.md, in its order. */
-enum outcome { OK, PREAMBLE, FORMAT, SIGNATURE, POLICY, NO_GRANT, UNWRAP, PAYLOAD, COMMITMENT, META };
+enum outcome { OK, PREAMBLE, FORMAT, SIGNATURE, POLICY, NO_GRANT, UNWRAP, PAYLOAD, COMMITMENT, META, REQUIRES };
 
 typedef struct {
     enum outcome outcome;

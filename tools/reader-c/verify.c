@@ -107,7 +107,8 @@ verdict read_bundle(const device *by, bytes file, contents *out)
     TRY(parse_header(bundle.signed_region, &out->table));                       /* 7 */
     TRY(parse_entries(bundle.signed_region, bundle.payload.size, &out->table)); /* 8 */
     TRY(check_policy(by, &out->table));                                         /* 9 to 11 */
-    REQUIRE(!by->reads_manifest || manifest_is_valid(&out->table), META, 0);    /* "The manifest" */
+    if (by->reads_manifest)
+        TRY(check_manifest(by, &out->table));                                   /* "The manifest" */
     TRY(open_payload(by, &bundle, out));                                        /* 12 to 16 */
     ACCEPT;
 }

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tools.vectors import front, manifest, profile, sealed, table
+from tools.vectors import front, manifest, profile, requires, sealed, table
 from tools.vectors.keys import pkcs8, spki
 from tools.vectors.trust import trust_vectors
 from tools.vectors.trustlayout import TrustVector
@@ -35,6 +35,7 @@ GROUPS: Mapping[str, Callable[[], Iterator[Vector]]] = {
     "sizes": sealed.sizes,
     "manifest": manifest.manifest,
     "profile": profile.profile,
+    "requires": requires.requires,
 }
 
 
@@ -115,7 +116,9 @@ def _packed(found: dict[str, object]) -> str:
 def _each_blob(vector: dict[str, object], change: Callable[[bytes], bytes], old: str, new: str) -> dict[str, object]:
     blobs = {f"{name}{old}": f"{name}{new}" for name in ("sidecar", "bundle", "current", "update")}
     return {
-        blobs.get(name, name): _base64(change(base64.b64decode(str(value)))) if name in blobs and value else value
+        blobs.get(name, name): _base64(change(base64.b64decode(str(value))))
+        if name in blobs and value is not None
+        else value
         for name, value in vector.items()
     }
 

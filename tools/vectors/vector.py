@@ -32,6 +32,7 @@ STEPS = {
     "payload": {13, 14, 16},
     "commitment": {15},
     "meta": {0},
+    "requires": {0},
     "ok": {0},
 }
 

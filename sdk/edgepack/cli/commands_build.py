@@ -57,6 +57,14 @@ def build(
     security_version: Annotated[
         int | None, typer.Option(help="Devices refuse a bundle below the highest they accepted.")
     ] = None,
+    requires: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PRODUCT=VERSION",
+            help="Another product, and the lowest security version of it that a device must have accepted to take "
+            "this one; repeatable.",
+        ),
+    ] = None,
     expires: Annotated[
         str | None,
         typer.Option(
@@ -155,6 +163,7 @@ def build(
             name=name,
             version=model_version,
             security_version=security_version,
+            requires=tuple(requires or ()),
             expires=expires,
             compress=compress,
             emulate=emulate,

@@ -54,6 +54,7 @@ class Overrides:
     name: str | None
     version: str | None
     security_version: int | None
+    requires: tuple[str, ...]
     expires: str | None
     compress: bool | None
     emulate: bool | None

@@ -226,6 +226,7 @@ def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) ->
         *(["output", str(spec)] for spec in manifest.model.outputs),
         ["signed", f"{utc(header.created)} by {', '.join(key[:16] for key in signers)}"],
         ["expiry", expiry_in_words(header.expires)],
+        *(["requires", f"{r.product}, security version {r.security_version} or later"] for r in manifest.requires),
         ["bundle id", header.bundle_id.hex()],
         ["protection", protection.text],
         *(["recipient", key] for key in grants),

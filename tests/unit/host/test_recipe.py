@@ -44,6 +44,7 @@ profiles = ["raspberry-pi-4", "raspberry-pi-3"]
 precision = ["float16", "float32"]
 output = "out"
 security_version = 7
+requires = ["detector=2", "classifier=3"]
 compress = true
 [converter]
 shapes = {x = [1, 3]}
@@ -93,6 +94,7 @@ def test_every_field_of_a_file_is_read(write, tmp_path):
         schemes=("float16", "float32"),
         output=tmp_path / "out",
         security_version=7,
+        requires=("detector=2", "classifier=3"),
         compress=True,
         converter='{"road":"direct","shapes":{"x":[1,3]}}',
         signing_key=str(tmp_path / "k/release.key.pem"),
@@ -266,6 +268,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("name", "other", "name"),
         ("version", "9", "version"),
         ("security_version", 0, "security_version"),
+        ("requires", ("classifier=3",), "requires"),
         ("compress", False, "compress"),
         ("emulate", True, "emulate"),
         ("expires", "90", "expires"),
