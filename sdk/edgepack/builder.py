@@ -128,7 +128,7 @@ def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str,
     """Return what makes the evaluation worth less than it looks; it is told, and signed with the other notes."""
     if inputs.evaluation is None or samples.labels is None:
         return ()
-    source = {name: array[samples.calibration :] for name, array in samples.reference.items()}
+    source = {name: array[samples.calibration :] for name, array in samples.standard.items()}
     doubts = [doubt(*predictions(source, samples.labels, recipe.gate.output))]
     if inputs.evaluation.digest == inputs.calibration.digest:
         doubts.append("calibration and evaluation data are one and the same file: the drop says little of other data")

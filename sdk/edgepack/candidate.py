@@ -17,6 +17,7 @@ from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteM
 from edgepack.optimize import Optimize
 from edgepack.recipe import Gate
 from edgepack.schemes import scheme_of
+from edgepack.untrained import before_evidence
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime.errors import EngineError
 from edgepack_runtime.manifest import AS_IS, Evidence
@@ -61,13 +62,20 @@ class Samples:
     """All samples of a build: the first `calibration` are calibration data, the rest evaluation data.
 
     `feeds` are arrays [n, *input shape] by input name, `reference` the source framework's outputs [n, *output shape],
-    `labels` the true classes of the evaluation data, None without any.
+    `labels` the true classes of the evaluation data, None without any. Where the source was trained further in this
+    build, `before` are the outputs it had before, or its teacher's, by the same names; None else.
     """
 
     feeds: Mapping[str, Array]
     reference: Mapping[str, Array]
     calibration: int
     labels: Array | None
+    before: Mapping[str, Array] | None = None
+
+    @property
+    def standard(self) -> Mapping[str, Array]:
+        """What a metric's loss is counted from: training is no way to lose unnoticed."""
+        return self.reference if self.before is None else self.before
 
     def calibration_feeds(self) -> dict[str, Array]:
         """Return the calibration part of `feeds`."""
@@ -260,6 +268,9 @@ def _judge(
     limits = judged_as(findings.scheme, model.data)
     judged = None if drop is None else deciding_output(lab.outputs, bench.gate.output)
     _check_similarity(findings, parities, lab, limits=limits, judged=judged)
+    if samples.before is not None:
+        for evidence in before_evidence(samples.before, lab.outputs, judged, environment_of(profile, lab)):
+            findings.add(evidence, "less training, or labelled evaluation data, by which the gate sees more")
     if drop is not None:
         _check_drop(findings, drop, bench.gate, lab)
     return lab, parities, drop
@@ -290,7 +301,7 @@ def _drop(samples: Samples, outputs: Mapping[str, Array], gate: Gate) -> Drop | 
     if samples.labels is None:
         return None
     start = samples.calibration
-    source, truth = predictions({n: a[start:] for n, a in samples.reference.items()}, samples.labels, gate.output)
+    source, truth = predictions({n: a[start:] for n, a in samples.standard.items()}, samples.labels, gate.output)
     found, _ = predictions({n: a[start:] for n, a in outputs.items()}, samples.labels, gate.output)
     return measure_drop(gate.metric, source, found, truth)
 

@@ -27,9 +27,10 @@ MODEL = TFLiteModel(
 )
 
 
-def refused(box: np.ndarray, labels: np.ndarray | None) -> list[str]:
+def refused(box: np.ndarray, labels: np.ndarray | None, before: dict[str, np.ndarray] | None = None) -> list[str]:
     """Return the checks that refuse an integer candidate whose source gives `box`, with right scores."""
-    samples = Samples(feeds={"x": X}, reference={"scores": 2 * X, "box": box}, calibration=10, labels=labels)
+    reference = {"scores": 2 * X, "box": box}
+    samples = Samples(feeds={"x": X}, reference=reference, calibration=10, labels=labels, before=before)
     place = Workplace(python=Path(sys.executable))
     bench = Bench(engines={"ai-edge-litert==2.3.0": place}, gate=Gate(output="scores"))
     found = examine(MODEL, "full_integer", load_profile("raspberry-pi-4"), samples, bench)
@@ -47,6 +48,26 @@ def test_what_is_like_the_source_passes(labels):
 @pytest.mark.parametrize("labels", [None, LABELS])
 def test_an_output_the_metric_does_not_read_must_be_like_the_sources_all_the_same(labels):
     assert refused(-2 * X, labels) == ["like the float source: box"]
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_what_training_left_as_it_was_passes(labels):
+    assert refused(2 * X, labels, before={"scores": 2 * X, "box": 2 * X}) == []
+
+
+def test_without_labels_what_training_made_another_model_of_is_refused():
+    changed = refused(2 * X, None, before={"scores": -2 * X, "box": 2 * X})
+    assert changed == ["like before training: scores"]
+
+
+def test_a_model_that_training_made_better_passes_however_unlike_it_has_become():
+    assert refused(2 * X, LABELS, before={"scores": -2 * X, "box": 2 * X}) == []
+
+
+def test_the_metrics_loss_is_counted_from_the_model_before_the_training():
+    wrong = (-2 * X[10:]).argmax(-1)[:, 0]
+    assert refused(2 * X, wrong) == []
+    assert refused(2 * X, wrong, before={"scores": -2 * X, "box": 2 * X}) == ["accuracy drop"]
 
 
 def test_each_further_version_of_the_engine_is_asked_for_by_its_number():
