@@ -21,7 +21,7 @@ from edgepack_runtime._fields import canonical_json, parse_json
 from edgepack_runtime._files import file_error
 from edgepack_runtime.errors import FileError, SchemaError
 
-__all__ = ["Journal", "open_journal"]
+__all__ = ["Journal", "open_journal", "sealed"]
 
 T = TypeVar("T")
 _VERSION = 1
@@ -141,7 +141,11 @@ def _parse(line: bytes) -> dict[str, object] | None:
 
 
 def _line(value: dict[str, object]) -> bytes:
-    text = canonical_json(value)
+    return sealed(canonical_json(value))
+
+
+def sealed(text: bytes) -> bytes:
+    """Return a line of a journal: `text`, which has no line end in it, with the digits that tell damage."""
     return hashlib.sha256(text).hexdigest()[:_CHECK_DIGITS].encode() + b" " + text + b"\n"
 
 

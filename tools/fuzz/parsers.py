@@ -71,6 +71,8 @@ PARSERS: dict[str, tuple[str, ...]] = {
     "edgepack.pkcs8:protection_in": ("key_info",),
     "edgepack.recipients:read_recipient": ("key_info",),
     "edgepack.inputs:_read_labels": ("labels",),
+    "edgepack.journal:open_journal": ("journal",),
+    "edgepack.journal:_parse": ("journal",),
     "edgepack.dataset:load_dataset": ("dataset", "npz_array"),
     "edgepack.source:detect": ("source", "saved_model"),
     "edgepack.source:_tflite": ("source",),

@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from edgepack import _wire
+from edgepack.journal import open_journal
 from edgepack.pkcs8 import encrypt_private_key
 from edgepack.profile_text import profile_toml
 from edgepack.statement import STATEMENT_TYPE
+from edgepack.timing import Timing
 from edgepack_runtime._fields import Fields, canonical_json
 from edgepack_runtime.container import assemble_front
 from edgepack_runtime.enrolment import Enrolment
@@ -32,11 +34,13 @@ from edgepack_runtime.store import Store
 from edgepack_runtime.tensors import QuantizationParameters, TensorSpec
 from edgepack_runtime.trust import TrustedKeys
 from edgepack_runtime.trust_update import FloorReset, TrustDocument
+from tools.fuzz.target import file, ignore
 from tools.vectors.keys import pkcs8, private_key, seed, spki
 from tools.vectors.layout import Entry, Parts, Spec, parts
 from tools.vectors.profile import FULL
 
 __all__ = [
+    "JOURNAL_BUILD",
     "RELEASE_TRUST",
     "SPEC",
     "bundle_parts",
@@ -45,6 +49,7 @@ __all__ = [
     "device_files",
     "enrolments",
     "envelope",
+    "journals",
     "key_files",
     "key_uris",
     "machines",
@@ -334,6 +339,22 @@ def _framed(message: _wire.Message) -> bytes:
 def wire_values() -> list[bytes]:
     """Return a frame with a dataclass of many kinds of field in it."""
     return [_framed(_wire.encode(_manifest().model))]
+
+
+JOURNAL_BUILD = "0" * 64
+
+
+def journals() -> list[bytes]:
+    """Return a journal of two candidates: as it lies on the disk, and with its lines bare."""
+    timing = Timing(
+        rounds=9, milliseconds=1.5, low_ms=1.0, high_ms=2.0, float_ms=3.0, ratio=0.5, ratio_low=0.4, ratio_high=0.6
+    )
+    path = file("seed.journal", b"")
+    with open_journal(path, JOURNAL_BUILD, Timing, ignore) as journal:
+        journal.add("a", timing)
+        journal.add("b", timing)
+    whole = path.read_bytes()
+    return [whole, whole[:-9], b"=" + b"".join(line.partition(b" ")[2] + b"\n" for line in whole.splitlines())]
 
 
 def zstd_frames() -> list[bytes]:
