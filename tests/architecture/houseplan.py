@@ -46,19 +46,22 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"localprofile", "probed", "profile_text"}
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
-    | {"greedy", "optimize", "pareto", "timing"},
+    | {"greedy", "layer_sums", "optimize", "pareto", "timing"},
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
-    | {"journal", "micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
-    frozenset({"converters._hdf5_links", "converters._saved_model_ops", "micro_text", "untrained"}),
+    | {"journal", "layer_facts", "layer_measure", "micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
+    frozenset({"converters._hdf5_links", "converters._saved_model_ops", "micro_text", "untrained"})
+    | {"layer_match"},
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_disputed", "converters._onnx_recurrent"}
     | {"converters._onnx_products"}
     | {"converters._onnx_tf_shim", "_layout_graph", "converters._bisect", "converters._tf_float32"}
+    | {"layer_probe"}
     | {"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "toolchaindoctor", "userland"},
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"})
     | {"converters._torch_archive"}
-    | {"budgets"},
-    frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"}),
+    | {"budgets", "layer_plan"},
+    frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"})
+    | {"layer_error"},
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"}),
     frozenset({"converters._onnx_ml", "converters._onnx_select"}),
     frozenset(
