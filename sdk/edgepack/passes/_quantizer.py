@@ -6,6 +6,7 @@ the operator versions of the float model. So the result is looked at, repaired, 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from edgepack.flatbuffer import ModelView, Signature, read_model
 from edgepack.model import PassRequest
 from edgepack.opversions import stamp
 from edgepack.passes._expand import expand, unique_names
+from edgepack.passes._forms import Rule
 from edgepack.passes._ranges import Range, observe
 from edgepack.passes._repair import check_types, repair
 from edgepack.schemes import Weight, scheme_of_view, weights
@@ -33,7 +35,6 @@ from edgepack_runtime.tensors import Array
 __all__ = [
     "SIGNATURE",
     "Calibration",
-    "Rule",
     "Source",
     "check_signature",
     "describe_weights",
@@ -48,17 +49,9 @@ OptionsT = TypeVar("OptionsT")
 SIGNATURE = "serving_default"
 # Operator types are named as TFLite names them; where ai-edge-quantizer has another word, it stays in here.
 _QUANTIZER_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+_ALGORITHMS = {"min_max": "min_max_uniform_quantize"}
+_LONGEST_SCOPE = 10_000
 _FLOAT_SCHEMES = ("float32", "float16")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """How one operator type is quantized; `activations` makes it static, None dynamic, `weights` None not at all."""
-
-    operator: str
-    weights: str | None = "CHANNELWISE"
-    activations: int | None = None
-    min_elements: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +186,8 @@ def _quantize_once(source: Source, rules: Sequence[Rule], ranges: Mapping[str, R
             # The engine warns that keeping all tensors, as calibration must, takes memory.
             warnings.simplefilter("ignore", UserWarning)
             worker = quantizer.Quantizer(source.data)
-            for rule in rules:
-                _add(worker, rule)
+            for position, rule in enumerate(rules):
+                _add(worker, rule, position)
             statistics = _statistics(source, ranges) if worker.need_calibration else None
             done = worker.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
         model = edit.unpack(bytes(done.quantized_model))
@@ -215,7 +208,7 @@ def _quantize_once(source: Source, rules: Sequence[Rule], ranges: Mapping[str, R
     return result
 
 
-def _add(engine: Any, rule: Rule) -> None:
+def _add(engine: Any, rule: Rule, position: int) -> None:
     from ai_edge_quantizer import qtyping
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
@@ -225,22 +218,38 @@ def _add(engine: Any, rule: Rule) -> None:
     except ValueError:
         raise PassError(f"{rule.operator!r} is no operator ai-edge-quantizer quantizes, so it stays float anyway",
                         hint="take it out of keep_float") from None  # fmt: skip
+    where = _pattern(rule, position)
     if rule.weights is None:
-        engine.update_quantization_recipe(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
+        engine.update_quantization_recipe(where, operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
         return
     activations = None
     if rule.activations is not None:
-        activations = qtyping.TensorQuantizationConfig(num_bits=rule.activations, symmetric=False)
+        # Sixteen bits have room for both sides of zero; the kernels know no other form.
+        activations = qtyping.TensorQuantizationConfig(num_bits=rule.activations, symmetric=rule.activations > 8)
+    precision = qtyping.ComputePrecision.FLOAT if rule.unpacked else qtyping.ComputePrecision.INTEGER
     config = qtyping.OpQuantizationConfig(
         activation_tensor_config=activations,
         weight_tensor_config=qtyping.TensorQuantizationConfig(
-            num_bits=8, symmetric=True, granularity=qtyping.QuantGranularity(rule.weights)
+            num_bits=rule.bits, symmetric=True, granularity=qtyping.QuantGranularity(rule.weights)
         ),
-        compute_precision=qtyping.ComputePrecision.INTEGER,
-        explicit_dequantize=False,
+        compute_precision=precision,
+        explicit_dequantize=rule.unpacked,
         min_weight_elements=rule.min_elements,
     )
-    engine.update_quantization_recipe(".*", operation, config)
+    engine.update_quantization_recipe(where, operation, config, _ALGORITHMS[rule.algorithm])
+
+
+def _pattern(rule: Rule, position: int) -> str:
+    """Return the regular expression for the rule's operators.
+
+    Each is unlike the others by a comment: the quantizer keeps rules of one expression together, where the last
+    would no longer win over those in between.
+    """
+    if rule.layers is None:
+        return f"(?#{position}).*"
+    # As the quantizer names an operator: all its outputs, and at most so much of that.
+    scopes = ("".join(f"{name};" for name in names if name)[:_LONGEST_SCOPE] for names in rule.layers)
+    return rf"(?#{position})\A(?:{'|'.join(map(re.escape, scopes))})\Z"
 
 
 def _observe(source: Source, calibration: Calibration) -> dict[str, Range]:

@@ -9,25 +9,17 @@ What a kernel makes of int8 weights beside float activations differs by engine: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgepack.errors import PassError
 from edgepack.model import PassRequest, PassResult
-from edgepack.passes._layouts import DYNAMIC_LAYOUTS, PER_CHANNEL, PER_TENSOR
-from edgepack.passes._quantizer import (
-    Calibration,
-    Rule,
-    describe_weights,
-    load_source,
-    quantize,
-    read_options,
-    tool,
-)
+from edgepack.passes._forms import rule_for
+from edgepack.passes._layouts import DYNAMIC_LAYOUTS
+from edgepack.passes._quantizer import Calibration, describe_weights, load_source, quantize, read_options, tool
 
 __all__ = ["SCHEME", "Options", "run"]
 
 SCHEME = "dynamic_range"
-_WORDS = {PER_CHANNEL: "CHANNELWISE", PER_TENSOR: "TENSORWISE"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +44,9 @@ def run(request: PassRequest) -> PassResult:
                         hint=f"measured are {', '.join(sorted(DYNAMIC_LAYOUTS))}")  # fmt: skip
     source = load_source(request)
     rules = [
-        Rule(operator=operator, weights=_WORDS[layout], min_elements=options.min_elements)
-        for operator, layout in DYNAMIC_LAYOUTS[engine].items()
-        if operator not in options.keep_float
+        replace(rule, min_elements=options.min_elements)
+        for operator in DYNAMIC_LAYOUTS[engine]
+        if operator not in options.keep_float and (rule := rule_for(operator, SCHEME, engine)) is not None
     ]
     model, kept = quantize(source, rules, Calibration(), request.engine)
     count, notes = describe_weights(model, "int8")

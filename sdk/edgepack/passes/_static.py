@@ -1,0 +1,77 @@
+"""What passes with integer activations share: samples to calibrate on, what their engine needs, what stayed float."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgepack.errors import PassError
+from edgepack.flatbuffer import read_model
+from edgepack.model import PassRequest
+from edgepack.passes._biases import with_biases
+from edgepack.passes._quantizer import Source, check_signature, evenly
+from edgepack_runtime.tensors import Array
+
+__all__ = ["float_operators", "made_ready", "samples_of"]
+
+
+def made_ready(source: Source, engine: str) -> Source:
+    """Return the source as an engine's integer kernels need it.
+
+    Raises:
+        SourceModelError: it is no TFLite model.
+    """
+    if not engine.startswith("tflite-runtime"):
+        return source
+    data, count = with_biases(source.data)
+    view = read_model(data)
+    notes = (f"{count} dense layers got a bias of zeros: the engine crashes without one on ARM",) if count else ()
+    return Source(data=data, view=view, signature=check_signature(view), notes=(*source.notes, *notes))
+
+
+def samples_of(request: PassRequest, source: Source, limit: int) -> Iterator[dict[str, Array]]:
+    """Yield at most `limit` samples, spread evenly over the calibration data, by the signature's input names.
+
+    Raises:
+        PassError: the data is missing, does not fit the model, or holds NaN.
+    """
+    names = [name for name, _ in source.signature.inputs]
+    given = request.calibration
+    if sorted(given) != sorted(names):
+        raise PassError(f"calibration data is named {sorted(given)}, the model takes {sorted(names)}")
+    counts = {len(array) for array in given.values()}
+    if len(counts) != 1 or counts == {0}:
+        raise PassError(f"calibration data has {sorted(counts)} samples; the same number of each input is wanted")
+    tensors = source.view.subgraphs[source.signature.subgraph].tensors
+    specs = {name: tensors[index] for name, index in source.signature.inputs}
+    for name, array in given.items():
+        if array.shape[1:] != specs[name].shape or str(array.dtype) != specs[name].dtype:
+            raise PassError(
+                f"calibration data {name!r} is {array.dtype}{list(array.shape)}, "
+                f"wanted is {specs[name].dtype}[n, {', '.join(map(str, specs[name].shape))}]"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise PassError(f"calibration data {name!r} holds NaN or infinity")
+    for i in evenly(counts.pop(), limit):
+        yield {name: given[name][i] for name in names}
+
+
+def float_operators(model: bytes) -> tuple[str, ...]:
+    """Return a note that counts the operators which still compute in float, or says that there are none.
+
+    Raises:
+        SourceModelError: the bytes are no TFLite model.
+    """
+    view = read_model(model)
+    computing = [
+        (operator.name, {t.dtype for t in graph.operands(operator.outputs) if t is not None})
+        for graph, operator in view.operators()
+        if operator.name not in ("QUANTIZE", "DEQUANTIZE")
+    ]
+    left = Counter(name for name, types in computing if "float32" in types)
+    if not left:
+        return (f"all {len(computing)} operators compute in integers",)
+    named = ", ".join(f"{count} {name}" for name, count in left.most_common())
+    return (f"{sum(left.values())} of {len(computing)} operators still compute in float32: {named}",)
