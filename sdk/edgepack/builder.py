@@ -17,6 +17,7 @@ from edgepack.evaluate import doubt, predictions
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.model import Refusal, TFLiteModel
 from edgepack.offline import refuse_missing
+from edgepack.passoptions import PassOrder
 from edgepack.recipe import AUTO, Recipe
 from edgepack.release import Chosen, Work, pack_chosen
 from edgepack.reporter import Reporter
@@ -163,7 +164,7 @@ def _schemes(recipe: Recipe, profile: DeviceProfile, source: str) -> tuple[str, 
 
 def _choose(work: Work, reporter: Reporter) -> tuple[list[Chosen], tuple[Refusal, ...]]:
     """Return the first good candidate of each profile, or the refusals of the profiles that have none."""
-    quantized: dict[tuple[str, str], TFLiteModel | PassError] = {}
+    quantized: dict[PassOrder, TFLiteModel | PassError] = {}
     chosen: list[Chosen] = []
     refusals: list[Refusal] = []
     calibration = work.samples.calibration_feeds()
@@ -174,16 +175,15 @@ def _choose(work: Work, reporter: Reporter) -> tuple[list[Chosen], tuple[Refusal
         for scheme in _schemes(work.recipe, profile, source_scheme):
             if scheme == AS_IS:
                 reporter.say(f"the source is a {source_scheme} model already: shipped as it is")
-            if (scheme, engine) not in quantized:
+            order = work.recipe.passes.order(scheme, engine)
+            if order not in quantized:
                 with reporter.step(f"making the {scheme} model for {engine}"):
                     try:
-                        quantized[scheme, engine] = apply_pass(
-                            work.model, scheme, calibration, host_place(reporter), engine
-                        )
+                        quantized[order] = apply_pass(work.model, order, calibration, host_place(reporter))
                     except PassError as error:
-                        quantized[scheme, engine] = error
+                        quantized[order] = error
             with reporter.step(f"running the {scheme} model under {engine} for {profile.name}"):
-                candidate = examine(quantized[scheme, engine], scheme, profile, work.samples, work.bench)
+                candidate = examine(quantized[order], scheme, profile, work.samples, work.bench)
             if not candidate.refusals:
                 doubts = _worse(candidate, profile, work)
                 for text in doubts:

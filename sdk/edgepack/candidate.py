@@ -15,6 +15,7 @@ from edgepack.lab import LabRequest, LabResult, run_in_lab
 from edgepack.limits import check_limits
 from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteModel
 from edgepack.optimize import Optimize
+from edgepack.passoptions import PassOrder
 from edgepack.recipe import Gate
 from edgepack.schemes import scheme_of
 from edgepack.untrained import before_evidence
@@ -99,28 +100,27 @@ class Candidate:
 
 
 def apply_pass(
-    model: TFLiteModel, scheme: str, calibration: Mapping[str, Array], place: Workplace, engine: str
+    model: TFLiteModel, order: PassOrder, calibration: Mapping[str, Array], place: Workplace
 ) -> TFLiteModel:
-    """Return `model` quantized by the pass of that name.
+    """Return `model` quantized as ordered.
 
     Args:
         model: the float model.
-        scheme: the pass's module name, or `AS_IS` for the model itself.
+        order: the pass, its options and engine; `AS_IS` gives the model itself.
         calibration: arrays [n, *input shape] by input name.
         place: where the pass runs.
-        engine: what the result must be right on, as ``name==version``.
 
     Raises:
         PassError: it cannot be applied, and why.
         WorkerError: it crashed or hung.
     """
-    if scheme == AS_IS:
+    if order.scheme == AS_IS:
         return model
     start = time.monotonic()
-    request = PassRequest(model=model.data, engine=engine, options="{}", calibration=calibration)
-    result = run_task(f"edgepack.passes.{scheme}:run", request, PassResult, place)
+    request = PassRequest(model=model.data, engine=order.engine, options=order.options, calibration=calibration)
+    result = run_task(f"edgepack.passes.{order.scheme}:run", request, PassResult, place)
     step = StepRecord(
-        use=scheme,
+        use=order.scheme,
         tool="; ".join([result.tool, *result.notes]),
         options=request.options,
         input_digest=hashlib.sha256(model.data).hexdigest(),

@@ -20,6 +20,7 @@ from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.micro_judge import Judged, MicroBench, judge
 from edgepack.micro_profile import Micro, find_micro
 from edgepack.model import PassRequest, PassResult, Refusal, StepRecord
+from edgepack.passoptions import PassOptions, PassOrder
 from edgepack.recipe import AUTO, Recipe
 from edgepack.reporter import Reporter
 from edgepack.schemes import is_stateful, scheme_of
@@ -37,6 +38,8 @@ _INTERPRETER, _COMPILER = "tflite-micro", "ethos-u-vela"
 # No table of tflite-micro's operators is known. What a pass makes is tried in the interpreter itself, so the pass may
 # use all that the newest engine has.
 _OPERATORS_OF = "ai-edge-litert==2.3.0"
+# Integers go in and come out, as a board's sensors have them.
+_INTEGERS = PassOptions(by_pass={"full_integer": '{"io":"int8"}'})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +202,8 @@ def _choose(
     for scheme in schemes:
         with reporter.step(f"making the {scheme} model and running it under {profile.engine} for {profile.name}"):
             try:
-                model, step = _quantized(converted, scheme, bench)
+                order = _INTEGERS.changed(recipe.passes).order(scheme, _OPERATORS_OF)
+                model, step = _quantized(converted, order, bench)
                 judged = judge(model, scheme, profile, converted.samples, bench)
             except PassError as error:
                 refusals.append(
@@ -219,20 +223,19 @@ def _choose(
     return None, tuple(refusals)
 
 
-def _quantized(converted: Converted, scheme: str, bench: MicroBench) -> tuple[bytes, StepRecord | None]:
-    """Return the model in that precision; integers go in and come out, as a board's sensors have them."""
+def _quantized(converted: Converted, order: PassOrder, bench: MicroBench) -> tuple[bytes, StepRecord | None]:
+    """Return the model quantized as ordered, and the record of it."""
     source = converted.model.data
-    if scheme == AS_IS:
+    if order.scheme == AS_IS:
         return source, None
-    options = '{"io": "int8"}' if scheme == "full_integer" else "{}"
     calibration = converted.samples.calibration_feeds()
     start = time.monotonic()
-    request = PassRequest(model=source, engine=_OPERATORS_OF, options=options, calibration=calibration)
-    result = run_task(f"edgepack.passes.{scheme}:run", request, PassResult, bench.host)
+    request = PassRequest(model=source, engine=order.engine, options=order.options, calibration=calibration)
+    result = run_task(f"edgepack.passes.{order.scheme}:run", request, PassResult, bench.host)
     step = StepRecord(
-        use=scheme,
+        use=order.scheme,
         tool="; ".join([result.tool, *result.notes]),
-        options=options,
+        options=order.options,
         input_digest=hashlib.sha256(source).hexdigest(),
         output_digest=hashlib.sha256(result.model).hexdigest(),
         seconds=time.monotonic() - start,

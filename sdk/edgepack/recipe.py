@@ -16,6 +16,7 @@ from edgepack._toml import MAX_TOML_BYTES, parse_toml
 from edgepack.errors import RecipeError
 from edgepack.evaluate import METRICS
 from edgepack.optimize import Optimize, take_optimize
+from edgepack.passoptions import PassOptions, take_passes
 from edgepack.signers import is_key_uri
 from edgepack_runtime._fields import Fields, canonical_json
 from edgepack_runtime._files import read_capped
@@ -103,6 +104,7 @@ class Recipe:
     gate: Gate = Gate()
     optimize: Optimize = field(default_factory=Optimize)
     schemes: tuple[str, ...] = ()
+    passes: PassOptions = field(default_factory=PassOptions)
     converter: str = "{}"
     via: tuple[str, ...] = ()
     layout: tuple[str, ...] = ()
@@ -118,6 +120,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         parse_schemes(self.schemes)
+        _known_passes(self.passes)
         parse_layout(self.layout)
         if not self.profiles:
             raise RecipeError(
@@ -233,6 +236,12 @@ def parse_schemes(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _known_passes(options: PassOptions) -> None:
+    for name in options.by_pass:
+        if name not in SCHEMES:
+            raise RecipeError(f"passes.{name}: there is no such pass", hint=f"known are {', '.join(SCHEMES)}")
+
+
 def parse_layout(items: Sequence[str]) -> Layout:
     """Return the layouts a user named: one for all images, or ``NAME=nhwc`` for an input or output.
 
@@ -276,6 +285,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
     gate = fields.take_table("gate", {})
     keys = fields.take_table("keys", {})
     optimize = fields.take_table("optimize", {})
+    passes = fields.take_table("passes", {})
     converter = fields.take("converter", dict, {})
     try:
         options = canonical_json(converter).decode()
@@ -306,10 +316,11 @@ def _read(fields: Fields, base: Path) -> Recipe:
             output=gate.take("output", str, None),
         ),
         optimize=take_optimize(optimize),
+        passes=take_passes(passes),
         signing_key=_signing_key(base, keys.take("signing", str, None)),
         recipients=tuple(base / item for item in keys.take_strings("recipients", ())),
     )
-    for table in (model, data, build, gate, keys, optimize, fields):
+    for table in (model, data, build, gate, keys, optimize, passes, fields):
         table.finish()
     return recipe
 

@@ -47,6 +47,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
     | {"greedy", "layer_sums", "optimize", "pareto", "timing"},
+    frozenset({"passoptions"}),
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
     | {"journal", "layer_facts", "layer_measure", "micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
     frozenset({"converters._hdf5_links", "converters._saved_model_ops", "micro_text", "untrained"}) | {"layer_match"},
@@ -70,6 +71,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"delegates"}),
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
+    | {"passes._forms"}
     | {"converters._onnx_classes"}
     | {"profile_check", "tolerances"}
     | {"converters._torch"},
@@ -78,7 +80,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         {"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
         | {"converters._torch_sources", "passes._quantizer", "proof"}
     ),
-    frozenset({"micro_judge", "parity", "roads"}),
+    frozenset({"micro_judge", "parity", "passes._static", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.onnx_tf", "converters.saved_model", "converters.tflite"}
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer"}

@@ -20,9 +20,10 @@ import tomllib
 import typer.main
 
 from doctext import fences, number, prose, rows, section, text_of
-from edgepack import converters, worker
+from edgepack import converters, passes, worker
 from edgepack.cli.app import app
 from edgepack.errors import RecipeError
+from edgepack.passoptions import options_text
 from edgepack.recipe import Gate, load_recipe
 from edgepack.toolchain import list_toolchains
 from edgepack.worker import Limits
@@ -268,6 +269,17 @@ def test_the_fields_documented_as_required_are_those_the_reader_demands(tmp_path
             load_recipe(tmp_path / "edgepack.toml")
         demanded.add((name, field))
     assert required == demanded
+
+
+def test_the_pass_options_documented_are_those_the_passes_have() -> None:
+    told = {(name, option, default) for name, option, default, *_ in rows(section(text_of(RECIPE), "### passes"))}
+    found = set()
+    for module in pkgutil.iter_modules(passes.__path__):
+        if not module.name.startswith("_"):
+            options = importlib.import_module(f"edgepack.passes.{module.name}").Options()
+            table = json.loads(options_text(options))
+            found |= {(module.name, name, json.dumps(value)) for name, value in table.items()}
+    assert told == found
 
 
 def test_the_converter_options_documented_are_those_the_converters_have() -> None:

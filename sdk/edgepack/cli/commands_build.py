@@ -45,6 +45,10 @@ def build(
             "or auto. Default: the profile's preferred one."
         ),
     ] = None,
+    pass_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME.KEY=VALUE", help="Option of a pass, e.g. full_integer.samples=100; repeatable."),
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="Release key that signs: a private PEM file, or a pkcs11: URI.")
     ] = None,
@@ -157,6 +161,7 @@ def build(
             max_latency=max_latency,
             max_size=max_size,
             schemes=tuple(precision or ()),
+            pass_options=tuple(pass_option or ()),
             signing_key=key,
             recipients=tuple(recipient or ()),
             output=output,

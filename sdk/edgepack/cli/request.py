@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgepack.errors import RecipeError
 from edgepack.keys import Identity, development_identity, identity_in, read_key
+from edgepack.passoptions import parse_pass_options
 from edgepack.passphrase import ask_terminal_twice, passphrase_from
 from edgepack.profiles import load_profile
 from edgepack.recipe import FILE_NAME, Gate, Recipe, UserModule, load_recipe
@@ -48,6 +49,7 @@ class Overrides:
     max_latency: str | None
     max_size: str | None
     schemes: tuple[str, ...]
+    pass_options: tuple[str, ...]
     signing_key: str | None
     recipients: tuple[Path, ...]
     output: Path | None
@@ -100,6 +102,7 @@ def recipe_from(said: Overrides) -> Recipe:
     }
     optimize = {"max_latency": said.max_latency, "max_size": said.max_size}
     changes["optimize"] = dataclasses.replace(base.optimize, **{k: v for k, v in optimize.items() if v is not None})
+    changes["passes"] = base.passes.changed(parse_pass_options(said.pass_options))
     converter = {"inputs": list(said.inputs), "signature_key": said.signature_key}
     options = parse_json(base.converter.encode(), "converter options")
     assert isinstance(options, dict)  # noqa: S101 - a recipe's converter options are a table

@@ -218,7 +218,7 @@ def test_known_schemes_are_taken_in_their_order(schemes):
 
 def said(**fields: object) -> Overrides:
     nothing = {field.name: None for field in dataclasses.fields(Overrides)}
-    nothing |= {"profiles": (), "schemes": (), "recipients": (), "inputs": ()}
+    nothing |= {"profiles": (), "schemes": (), "recipients": (), "inputs": (), "pass_options": ()}
     return Overrides(**(nothing | fields))
 
 
@@ -252,6 +252,7 @@ def flat(found: Recipe) -> dict[str, object]:
     gate, converter = table.pop("gate"), json.loads(table.pop("converter"))
     table |= {f"gate.{k}": v for k, v in gate.items()}
     table |= {f"optimize.{k}": v for k, v in table.pop("optimize").items()}
+    table |= {f"passes.{k}": v for k, v in table.pop("passes")["by_pass"].items()}
     return table | {f"converter.{k}": tuple(v) if k == "inputs" else v for k, v in converter.items()}
 
 
@@ -278,6 +279,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("metric_output", "other", "gate.output"),
         ("max_latency", "1.2x", "optimize.max_latency"),
         ("max_size", "120kB", "optimize.max_size"),
+        ("pass_options", ("float16.min_elements=9",), "passes.float16"),
         ("inputs", ("a", "b"), "converter.inputs"),
         ("signature_key", "other", "converter.signature_key"),
         ("via", ("onnx-tf",), "via"),
@@ -290,7 +292,7 @@ def test_an_option_wins_over_the_file_and_changes_nothing_else(write, monkeypatc
     monkeypatch.chdir(write(FULL.replace("max_drop = 0", "max_drop = 0.25")).parent)
     plain, changed = (flat(recipe_from(request)) for request in (said(), said(**{option: value})))
     wanted = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-    assert changed == plain | {field: wanted}
+    assert changed == plain | {field: '{"min_elements":9}' if option == "pass_options" else wanted}
     assert plain.get(field) != value
 
 
