@@ -71,6 +71,10 @@ def test_nothing_is_said_of_one_that_may_be_as_fast_as_float():
     assert worse_than_float(b"1", b"1", replace(TIMING, ratio_low=0.99), "float16", "here") == ()
 
 
+def test_nothing_is_said_of_the_float_model_itself():
+    assert worse_than_float(b"12", b"1", TIMING, "float32", "here") == ()
+
+
 def test_the_lab_times_a_model_by_turns_with_the_one_beside_it():
     feeds = {"x": np.ones((2, 1, 100_000), np.float32)}
     request = LabRequest(
