@@ -66,7 +66,8 @@ def apart(work: Callable[[], Answer], *, what: str, seconds: float) -> Answer:
         status = _ended(child, kill=said is None)
     if said is None:
         raise EngineError(f"{what}: no answer within {seconds:g} seconds", hint="the engine hangs on this model")
-    if not said:
+    # The line is ended last: what was cut short is no answer.
+    if not said.endswith(b"\n"):
         raise EngineError(f"{what}: {_death(status)}", hint="the engine cannot run this model on this machine")
     return _understood(json.loads(said), what)
 
@@ -80,7 +81,7 @@ def _be_the_child(work: Callable[[], Answer], writer: int, parent: int) -> NoRet
         faulthandler.disable()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
         if os.getppid() == parent:
-            _write_all(writer, json.dumps(_answer(work)).encode())
+            _write_all(writer, json.dumps(_answer(work)).encode() + b"\n")
     finally:
         os._exit(0)
 

@@ -71,6 +71,21 @@ def test_a_process_that_just_ends_has_given_no_answer():
         do(lambda: os._exit(0))
 
 
+def test_half_an_answer_is_none():
+    def die_half_way():
+        write = os.write
+
+        def half(writer, data):
+            write(writer, data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        os.write = half
+        return {"text": "whole"}
+
+    with pytest.raises(EngineError, match=r"^trial: its process was ended by SIGKILL"):
+        do(die_half_way)
+
+
 def test_a_child_that_hangs_is_killed():
     with pytest.raises(EngineError, match=r"no answer within 0\.2 seconds"):
         do(lambda: time.sleep(60), seconds=0.2)
