@@ -45,13 +45,16 @@ BY_VECTORS = (
     "container", "table", "encryption", "compression", "signing", "grants", "sidecar", "trust", "trust_update",
     "verify",
 )  # fmt: skip
-BY_TESTS = ("trust_file", "state", "trial", "acceptance")
+BY_TESTS = ("trust_file", "state", "trial", "acceptance", "manifest", "admission")
 MODULES = (*BY_VECTORS, *BY_TESTS)
 # The tests of a module that has none of its name.
-TESTS_OF = {"trust_file": "stored_trust"}
+TESTS_OF = {"trust_file": "stored_trust", "admission": "requires"}
 UNIT_TESTS = (
     "tests/conformance/test_guards.py",
-    *(f"tests/unit/runtime/test_{TESTS_OF.get(name, name)}.py" for name in (*MODULES, "revocation", "enrolment")),
+    *(
+        f"tests/unit/runtime/test_{TESTS_OF.get(name, name)}.py"
+        for name in (*MODULES, "revocation", "enrolment", "session")
+    ),
 )
 TIME_LIMIT = 300
 

@@ -192,6 +192,7 @@ class Manifest:
 
 def _requires(fields: Fields) -> tuple[Requirement, ...]:
     if "requires" not in fields.names():
+        # Taken all the same, so that whoever misspells it is told this name.
         return tuple(fields.take("requires", list, []))
     found = tuple(_requirement(item) for item in fields.take_tables("requires"))
     if not 1 <= len({required.product for required in found}) == len(found) <= MAX_REQUIREMENTS:

@@ -120,6 +120,11 @@ def test_a_field_nobody_knows_is_refused(path):
         Manifest.from_bytes(changed((*path, "surprise"), 1))
 
 
+@pytest.mark.parametrize(("field", "value"), [("samples", 1), ("tolerance", 0.0), ("tolerance", 1.0)])
+def test_the_golden_limits_themselves_are_allowed(field, value):
+    assert getattr(Manifest.from_bytes(changed(("golden", field), value)).golden, field) == value
+
+
 @pytest.mark.parametrize(
     ("path", "value", "complaint"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 import bundlekit
 import realbundle
 import storekit
-from edgepack_runtime.errors import IncompatibleError
+from edgepack_runtime.errors import FormatError, IncompatibleError
 from edgepack_runtime.installation import activate_bundle, install_bundle, roll_back
-from edgepack_runtime.manifest import Manifest, Requirement
+from edgepack_runtime.manifest import MAX_REQUIREMENTS, Manifest, Requirement
 from edgepack_runtime.session import open_bundle, verify_bundle
 from edgepack_runtime.statefile import StateFolder
 from storekit import CLOCK, PRODUCT
@@ -36,6 +37,48 @@ def root(tmp_path: Path) -> Path:
 def test_a_requirement_comes_out_as_it_went_in():
     whole = replace(realbundle.manifest(realbundle.model(), realbundle.profile()), requires=NEEDS)
     assert Manifest.from_bytes(whole.to_bytes()).requires == NEEDS
+
+
+def with_requires(value: object) -> bytes:
+    """Return a manifest whose member `requires` is that value."""
+    whole = json.loads(realbundle.manifest(realbundle.model(), realbundle.profile()).to_bytes())
+    return json.dumps(whole | {"requires": value}).encode()
+
+
+def requirement(product: object = "classifier", security_version: object = 3) -> dict[str, object]:
+    return {"product": product, "security_version": security_version}
+
+
+def test_as_many_requirements_as_the_limit_are_read():
+    many = [requirement(f"p{number}") for number in range(MAX_REQUIREMENTS)]
+    assert len(Manifest.from_bytes(with_requires(many)).requires) == MAX_REQUIREMENTS
+
+
+def test_the_lowest_version_that_can_be_required_is_one():
+    (required,) = Manifest.from_bytes(with_requires([requirement(security_version=1)])).requires
+    assert required.security_version == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ([], "expected 1 to 64 products"),
+        ([requirement(f"p{number}") for number in range(MAX_REQUIREMENTS + 1)], "expected 1 to 64 products"),
+        ([requirement(), requirement("detector"), requirement(security_version=4)], "none of them twice"),
+        ([requirement(PRODUCT)], f"{PRODUCT} requires itself"),
+        ([requirement("a b")], "expected a product's name"),
+        ([requirement("x" * 32)], "expected a product's name"),
+        ([requirement(security_version=0)], "security version of at least 1"),
+        ([requirement(security_version=True)], "expected int"),
+        ([requirement() | {"from": 3}], "unknown field"),
+        ([{"product": "classifier"}], "missing"),
+        ({}, "expected"),
+        (None, "expected"),
+    ],
+)
+def test_requirements_that_cannot_be_are_refused(value, complaint):
+    with pytest.raises(FormatError, match=rf"requires.*{complaint}"):
+        Manifest.from_bytes(with_requires(value))
 
 
 def test_a_bundle_opens_where_what_it_requires_was_accepted(root):
