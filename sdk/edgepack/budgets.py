@@ -98,8 +98,8 @@ def worse_than_float(
 ) -> tuple[str, ...]:
     """Return what must be said before a model is shipped that is larger or slower than the float one it replaces.
 
-    The float model itself, with its operator versions and metadata, is some bytes larger than what was converted: that
-    is no loss that anybody chose.
+    The float model itself, with its operator versions and metadata, is some bytes larger than what was converted:
+    that is no loss that anybody chose.
     """
     if scheme == "float32":
         return ()
