@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from edgepack.dataset import bind_feeds
 from edgepack.errors import WorkerError
@@ -29,6 +30,7 @@ __all__ = ["LayerError", "LayerErrors", "LayerRequest", "Places", "decibels", "l
 
 # What a ratio without a measurable error is said to be.
 _MOST_DECIBELS = 120.0
+_FLOAT_MODELS = ("float", "float alone", "replaceable", "weights alone")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ class LayerError:
     part of it were all. None is what was not measured, or what has no meaning as the float tensor never changes.
     `max_error` and `own_max_error` are shares of the float tensor's range, `saturated` is the share of values the
     layer's range does not hold. `dead` says that the layer by itself always gives the same where the float one does
-    not.
+    not. `effect` is the ratio of the worst output of a model in which this layer alone is quantized.
     """
 
     operator: int
@@ -73,6 +75,7 @@ class LayerError:
     own_max_error: float | None
     saturated: float
     dead: bool
+    effect: float | None
     from_inputs: float | None
     from_weights: float | None
     from_rounding: float | None
@@ -126,9 +129,9 @@ def layer_errors(request: LayerRequest, places: Places) -> LayerErrors:
     names = {tensor_name(o.reference): name for o, name in zip(plan.outputs, plan.output_names, strict=True)}
     reference = {names[key]: array for key, array in measured.reference.items()}
     outputs = {names[key]: array for key, array in measured.outputs.items()}
-    rows = zip(plan.pairs, plan.layers, plan.facts, measured.layers, strict=True)
+    rows = zip(plan.pairs, plan.layers, plan.facts, measured.layers, measured.effects, strict=True)
     return LayerErrors(
-        layers=tuple(_error(pair, layer, facts, sums) for pair, layer, facts, sums in rows),
+        layers=tuple(_error(_Row(*row)) for row in rows),
         outputs=compare(reference, outputs) if outputs else (),
         samples=len(next(iter(request.feeds.values()))),
         engine=f"{request.engine.name} {measured.engine_version}",
@@ -160,13 +163,22 @@ def _measured(work: MeasureRequest, place: Workplace) -> tuple[Measured, str]:
     try:
         return run_task(function, work, Measured, place), ""
     except (EngineError, WorkerError) as error:
-        floats = {
-            name: data for name, data in work.models.items() if name in ("float", "float alone", "weights alone")
-        }
+        floats = {name: data for name, data in work.models.items() if name in _FLOAT_MODELS}
         return run_task(function, replace(work, models=floats), Measured, place), error.message
 
 
-def _error(pair: LayerPair, layer: Layer, facts: LayerFacts, sums: LayerSums) -> LayerError:
+class _Row(NamedTuple):
+    """What belongs to one layer."""
+
+    pair: LayerPair
+    layer: Layer
+    facts: LayerFacts
+    sums: LayerSums
+    effects: Array
+
+
+def _error(row: _Row) -> LayerError:
+    pair, sums = row.pair, row.sums
     signal = max(0.0, sums.squares - sums.total**2 / sums.count) if sums.count else 0.0
     # What is left of a constant's variance by rounding in the sums is none.
     if signal <= 1e-12 * sums.squares:
@@ -177,19 +189,20 @@ def _error(pair: LayerPair, layer: Layer, facts: LayerFacts, sums: LayerSums) ->
         operator=pair.operator,
         kind=pair.kind,
         name=pair.name,
-        dtype=layer.numbers.dtype,
+        dtype=row.layer.numbers.dtype,
         sqnr=decibels(signal, sums.found),
         own_sqnr=decibels(signal, sums.own),
         max_error=None if sums.found < 0 or not spread else sums.found_max / spread,
         own_max_error=None if sums.own < 0 or not spread else sums.own_max / spread,
         saturated=sums.outside / sums.count if sums.count else 0.0,
         dead=given == 0 and signal > 0,
+        effect=decibels(1.0, float(row.effects.max(initial=-1.0))),
         from_inputs=decibels(signal, sums.from_inputs),
         from_weights=decibels(signal, sums.from_weights),
         from_rounding=decibels(signal, sums.from_rounding),
         from_engine=decibels(signal, sums.from_engine),
         pair=pair,
-        numbers=layer.numbers,
-        facts=facts,
+        numbers=row.layer.numbers,
+        facts=row.facts,
         sums=sums,
     )

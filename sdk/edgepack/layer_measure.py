@@ -6,12 +6,13 @@ This runs in a child, in the engine's own environment; `edgepack.layer_error` pr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgepack.layer_sums import LayerSums, Numbers, Seen, Sums, fixed_to, real, rounded
+from edgepack.layer_effect import MOST_SAMPLES, Effects, worth_a_look
+from edgepack.layer_sums import LayerSums, Numbers, Seen, Sums, fixed_to, own_value, real, rounded
 from edgepack_runtime.engines import Engine, load
 from edgepack_runtime.errors import EngineError, InputError
 from edgepack_runtime.plaintext import PlaintextModel
@@ -54,8 +55,9 @@ class Layer:
 class MeasureRequest:
     """What to run; `feeds` are arrays [n, ...] by the float model's input names in `exposed` form.
 
-    `models` has ``float``, ``float alone`` and ``weights alone`` (the float operators, with the quantized weights),
-    and, unless the engine cannot run them, ``quantized``, ``plain`` (without more outputs) and ``alone``.
+    `models` has ``float``, ``replaceable`` (the same, with inputs in every layer's place), ``float alone`` and
+    ``weights alone`` (the float operators, with the quantized weights), and, unless the engine cannot run them,
+    ``quantized``, ``plain`` (without more outputs) and ``alone``.
     """
 
     models: Mapping[str, bytes]
@@ -74,7 +76,9 @@ class Measured:
 
     `disturbed` is the largest difference that looking at all tensors makes to the outputs, as a share of their range;
     `alone_failure` says why layers could not be run alone. `reference` and `outputs` are the float and the quantized
-    model's outputs as real numbers, [n, ...] by float tensor.
+    model's outputs as real numbers, [n, ...] by float tensor. `effects` go with the layers: what each one's own error
+    does to each output of a model that is float otherwise, as a share of that output's variance; -1 where it was not
+    measured.
     """
 
     engine_version: str
@@ -83,6 +87,7 @@ class Measured:
     alone_failure: str
     reference: Mapping[str, Array]
     outputs: Mapping[str, Array]
+    effects: Array
 
 
 def _as_kernels_round(values: Array, how: str) -> Array:
@@ -127,45 +132,87 @@ def measure(request: MeasureRequest) -> Measured:
         EngineError: the engine cannot load or run a model.
         InputError: the samples do not fit the float model.
     """
-    sums = [Sums(layer.numbers) for layer in request.layers]
-    columns: tuple[dict[str, list[Array]], dict[str, list[Array]]] = ({}, {})
-    disturbed, failure = 0.0, ""
-    runs = "quantized" in request.models
-    first = ("float", *(("quantized", "plain") if runs else ()))
-    second = ("float alone", "weights alone", *(("alone",) if runs else ()))
+    run = _Run(request)
+    first = ("float", *(("quantized", "plain") if run.runs else ()))
+    second = ("float alone", "weights alone", *(("alone",) if run.runs else ()))
     with _engines(request, first) as engines, ExitStack() as stack:
         try:
-            alone = stack.enter_context(_engines(request, second))
+            run.alone = stack.enter_context(_engines(request, second))
         except EngineError as error:
-            alone, failure = {}, error.message
+            run.alone, run.failure = {}, error.message
         for i in range(len(next(iter(request.feeds.values())))):
-            given = {name: np.asarray(array[i], order="C") for name, array in request.feeds.items()}
-            values = {**given, **engines["float"].run(given)}
-            found: dict[str, Array] = {}
-            if runs:
-                stored = {f.name: fixed_to(values[f"t{f.reference}"], f.numbers) for f in request.inputs}
-                found = {**stored, **engines["quantized"].run(stored)}
-                plain = {**stored, **engines["plain"].run(stored)}
-                disturbed = max(disturbed, *(_apart(found, plain, layer) for layer in request.outputs))
-                _keep(columns[1], request.outputs, plain)
-            _keep_float(columns[0], request.outputs, values)
-            steps = _Steps(request.layers, values)
-            if alone:
-                try:
-                    steps.run(alone)
-                except (EngineError, InputError) as error:
-                    alone, failure = {}, error.message
-            for one, layer in zip(sums, request.layers, strict=True):
-                one.add(steps.seen(layer, found.get(f"t{layer.output}")))
+            run.add(engines, run.sample(i))
         version = engines["float"].version
+        sums = tuple(one.result() for one in run.sums)
+        effects = np.full((len(sums), len(request.outputs)), -1.0)
+        if run.alone:
+            with suppress(EngineError, InputError), _engines(request, ("replaceable",)) as replaceable:
+                effects = run.effects(engines["float"], replaceable["replaceable"], sums)
     return Measured(
         engine_version=version,
-        layers=tuple(one.result() for one in sums),
-        disturbed=disturbed,
-        alone_failure=failure,
-        reference={name: np.stack(column) for name, column in columns[0].items()},
-        outputs={name: np.stack(column) for name, column in columns[1].items()},
+        layers=sums,
+        disturbed=run.disturbed,
+        alone_failure=run.failure,
+        reference={name: np.stack(column) for name, column in run.reference.items()},
+        outputs={name: np.stack(column) for name, column in run.outputs.items()},
+        effects=effects,
     )
+
+
+class _Run:
+    """What comes together sample by sample."""
+
+    def __init__(self, request: MeasureRequest) -> None:
+        self.request = request
+        self.runs = "quantized" in request.models
+        self.sums = [Sums(layer.numbers) for layer in request.layers]
+        self.reference: dict[str, list[Array]] = {}
+        self.outputs: dict[str, list[Array]] = {}
+        self.disturbed, self.failure = 0.0, ""
+        self.alone: dict[str, Engine] = {}
+
+    def sample(self, i: int) -> dict[str, Array]:
+        return {name: np.asarray(array[i], order="C") for name, array in self.request.feeds.items()}
+
+    def add(self, engines: Mapping[str, Engine], given: Mapping[str, Array]) -> None:
+        values = {**given, **engines["float"].run(given)}
+        found: dict[str, Array] = {}
+        if self.runs:
+            stored = {f.name: fixed_to(values[f"t{f.reference}"], f.numbers) for f in self.request.inputs}
+            found = {**stored, **engines["quantized"].run(stored)}
+            plain = {**stored, **engines["plain"].run(stored)}
+            apart = [_apart(found, plain, layer) for layer in self.request.outputs]
+            self.disturbed = max(self.disturbed, *apart)
+            _keep(self.outputs, self.request.outputs, plain)
+        _keep_float(self.reference, self.request.outputs, values)
+        steps = self._steps(values)
+        for one, layer in zip(self.sums, self.request.layers, strict=True):
+            one.add(steps.seen(layer, found.get(f"t{layer.output}")))
+
+    def _steps(self, values: Mapping[str, Array]) -> _Steps:
+        steps = _Steps(self.request.layers, values)
+        if self.alone:
+            try:
+                steps.run(self.alone)
+            except (EngineError, InputError) as error:
+                self.alone, self.failure = {}, error.message
+        return steps
+
+    def effects(self, model: Engine, replaceable: Engine, sums: Sequence[LayerSums]) -> Array:
+        """Return what the layers with an error of their own do to the outputs, over the first samples."""
+        layers = self.request.layers
+        effects = Effects(replaceable, [f"t{o.reference}" for o in self.request.outputs], len(layers))
+        chosen = worth_a_look(sums)
+        for i in range(min(MOST_SAMPLES, len(next(iter(self.request.feeds.values()))))):
+            given = self.sample(i)
+            values = {**given, **model.run(given)}
+            steps = self._steps(values)
+            effects.reference(given, values)
+            for place in chosen:
+                own = own_value(steps.seen(layers[place], None), layers[place].numbers)
+                if own is not None:
+                    effects.add(place, f"t{layers[place].reference}", own)
+        return effects.result()
 
 
 def _apart(found: Mapping[str, Array], plain: Mapping[str, Array], output: Layer) -> float:

@@ -17,7 +17,7 @@ from edgepack.flatbuffer import ITEM_BITS, ModelView, OperatorView, TensorView, 
 from edgepack.layer_facts import LayerFacts, WeightFacts, weight_facts
 from edgepack.layer_match import LayerPair, Matching, constants_of, match_layers
 from edgepack.layer_measure import Feed, Layer
-from edgepack.layer_probe import Port, cut, exposed, port_name, real_constant, tensor_name
+from edgepack.layer_probe import Port, cut, exposed, port_name, real_constant, replaceable, tensor_name
 from edgepack.layer_sums import LIMIT, Numbers
 from edgepack.schemes import WEIGHT_INPUTS
 from edgepack_runtime.tensors import Array, TensorSpec
@@ -121,6 +121,7 @@ class _Planner:
             "float alone": cut(self.float_model, twin_names, self.ours, {}),
             "weights alone": cut(self.float_model, twin_names, self.ours, self._constants()),
             "quantized": exposed(self.quantized, [*(p.output for p in self.pairs), *ends]),
+            "replaceable": replaceable(self.float_model, self._replaced(), [o.reference for o in outputs]),
             "plain": exposed(self.quantized, ends),
             "alone": cut(self.quantized, own_names, self.theirs, {}),
         }
@@ -135,6 +136,11 @@ class _Planner:
             output_names=tuple(name for name, _, _ in self.matching.outputs),
             unmatched=self.matching.unmatched,
         )
+
+    def _replaced(self) -> list[int]:
+        """Return the float tensors that the layers compute; a model's input is replaced by feeding another."""
+        found = sorted({p.reference for p in self.pairs} - set(self.ours.inputs))
+        return [i for i in found if self.ours.tensors[i].dtype == "float32" and i not in self.our_constants]
 
     def _spec(self, name: str, index: int) -> TensorSpec:
         tensor = self.ours.tensors[index]

@@ -6,6 +6,7 @@ tensor of interest becomes an output: the kernels stay the ones that run::
 
     x -> CONV_2D -> a -> RELU -> y     =>   x -> CONV_2D -> a! -> RELU -> y!                  `exposed`
                                        =>   x' -> CONV_2D -> a!      a' -> RELU -> y!         `cut`
+                                       =>   x -> CONV_2D -> a, a' -> SELECT -> RELU -> y      `replaceable`
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from edgepack.flatbuffer import SubgraphView, TensorView
 from edgepack.layer_match import constants_of
 from edgepack_runtime.tensors import Array
 
-__all__ = ["Port", "content", "cut", "exposed", "port_name", "real_constant", "tensor_name"]
+__all__ = ["Port", "content", "cut", "exposed", "port_name", "real_constant", "replaceable", "tensor_name"]
 
 Port = tuple[int, int]
 _PLAIN = {"float32", "float16", "int8", "uint8", "int16", "int32", "int64"}
@@ -72,6 +73,64 @@ def cut(data: bytes, labels: Mapping[int, int], view: SubgraphView, constants: M
         ]
     graph.operators, graph.outputs = kept, outputs
     return edit.pack(model)
+
+
+def replaceable(data: bytes, tensors: Iterable[int], outputs: Iterable[int]) -> bytes:
+    """Return the model with inputs that can take the place of what it computes.
+
+    The tensor with index 7 has the input ``v7`` for its other value, and ``f7`` (bool) for whether it is taken.
+
+    Args:
+        data: the model.
+        tensors: what an operator computes, each.
+        outputs: what the model gives; they keep the names they have without that.
+    """
+    model = _renamed(data)
+    graph = model.subgraphs[0]
+    chosen = {int(index): _choice(graph, int(index)) for index in tensors}
+    code = _select_code(model) if chosen else 0
+    operators = []
+    for operator in graph.operators:
+        operator.inputs = [chosen.get(int(i), int(i)) for i in operator.inputs]
+        operators.append(operator)
+        operators += [_select(int(i), chosen[int(i)], code) for i in operator.outputs if int(i) in chosen]
+    graph.operators = operators
+    graph.outputs = sorted({chosen.get(int(i), int(i)) for i in outputs} - {int(i) for i in graph.inputs})
+    return edit.pack(model)
+
+
+def _choice(graph: Any, index: int) -> int:
+    """Add the tensors around a SELECT: flag, value, result; return the result's index, the others lie before it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    flag = schema.TensorT()
+    flag.name, flag.shape, flag.type, flag.buffer = f"f{index}", [], schema.TensorType.BOOL, 0
+    value, result = copy.copy(graph.tensors[index]), copy.copy(graph.tensors[index])
+    value.name, graph.tensors[index].name = f"v{index}", f"c{index}"
+    graph.tensors += [flag, value, result]
+    last = len(graph.tensors) - 1
+    graph.inputs = [*(int(i) for i in graph.inputs), last - 2, last - 1]
+    return last
+
+
+def _select_code(model: Any) -> int:
+    from ai_edge_litert import schema_py_generated as schema
+
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SELECT
+    code.version = 1
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def _select(index: int, result: int, code: int) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = code, [result - 2, result - 1, index], [result]
+    operator.builtinOptionsType = schema.BuiltinOptions.SelectOptions
+    operator.builtinOptions = schema.SelectOptionsT()
+    return operator
 
 
 def _own_input(model: Any, tensor: int, port: Port, fixed: Mapping[int, int], constants: Mapping[Port, Array]) -> int:

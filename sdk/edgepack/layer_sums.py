@@ -10,7 +10,7 @@ import numpy as np
 
 from edgepack_runtime.tensors import Array
 
-__all__ = ["LIMIT", "LayerSums", "Numbers", "Seen", "Sums", "fixed_to", "real", "rounded"]
+__all__ = ["LIMIT", "LayerSums", "Numbers", "Seen", "Sums", "fixed_to", "own_value", "real", "rounded"]
 
 # Beyond this lies what stands for minus infinity where a MaxPool is padded; it is no value of the data.
 LIMIT = 3e38
@@ -116,6 +116,13 @@ def rounded(values: Array, numbers: Numbers) -> Array:
     return real(fixed_to(values, numbers), numbers) if numbers.scale else values.astype(np.float64)
 
 
+def own_value(seen: Seen, numbers: Numbers) -> Array | None:
+    """Return what the layer by itself gives; where no engine runs it, arithmetic says what it should give."""
+    if seen.own is not None:
+        return real(seen.own, numbers)
+    return None if seen.weighed is None else rounded(seen.weighed, numbers)
+
+
 class _Error:
     """The squares of an error, its largest, and the extremes of what had it; -1 as long as there is none."""
 
@@ -160,16 +167,13 @@ class Sums:
             if self.numbers.scale and seen.found.dtype.itemsize == 1:
                 self.codes |= set(np.unique(seen.found).tolist())
             self._add_error("found", self.found, real(seen.found, self.numbers), r, held)
-        own = None if seen.own is None else real(seen.own, self.numbers)
-        if seen.exact is None or seen.weighed is None:
-            if own is not None:
-                self._add_error("own", self.own, own, r, held)
+        own = own_value(seen, self.numbers)
+        if own is None:
             return
-        stored = rounded(seen.weighed, self.numbers)
-        # Where no engine runs the layer, arithmetic says what it should give.
-        own = stored if own is None else own
         self._add_error("own", self.own, own, r, held)
-        chain = (r, seen.exact, seen.weighed, stored, own)
+        if seen.exact is None or seen.weighed is None:
+            return
+        chain = (r, seen.exact, seen.weighed, rounded(seen.weighed, self.numbers), own)
         for place, (before, after) in enumerate(pairwise(chain)):
             squares = float((self._difference(after, before, held) ** 2).sum())
             self.parts[place] = max(self.parts[place], 0.0) + squares

@@ -49,8 +49,9 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"greedy", "layer_sums", "optimize", "pareto", "timing"},
     frozenset({"passoptions"}),
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
-    | {"journal", "layer_facts", "layer_measure", "micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
-    frozenset({"converters._hdf5_links", "converters._saved_model_ops", "micro_text", "untrained"}) | {"layer_match"},
+    | {"journal", "layer_effect", "layer_facts", "micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
+    frozenset({"converters._hdf5_links", "converters._saved_model_ops", "micro_text", "untrained"})
+    | {"layer_match", "layer_measure"},
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_disputed", "converters._onnx_recurrent"}
     | {"converters._onnx_products"}
