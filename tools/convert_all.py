@@ -151,11 +151,7 @@ def row(entry: Entry, done: subprocess.CompletedProcess[str]) -> Row:
     edges = [e["value"] for e in evidence if "edge cases" in e["check"]]
     decisions = [word for e in evidence for word in e["found"].split(", ") if word.startswith("same decision")]
     road = manifest["provenance"]["steps"][0]["use"].partition(" by ")[2]
-    drop = (
-        ""
-        if shipped["drop"] is None
-        else f", {shipped['drop']['metric']} drop {shipped['drop']['drop']['value']:+.4f}"
-    )
+    drop = "".join(f", {d['metric']} drop {d['drop']['value']:+.4f}" for d in shipped["drops"])
     cells = (
         entry.name,
         road,

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgepack.builder import BuildResult, build
     from edgepack.errors import GateError, HostError
+    from edgepack.gate import Gate
     from edgepack.profiles import list_profiles, load_profile
-    from edgepack.recipe import Gate, Recipe, load_recipe
+    from edgepack.recipe import Recipe, load_recipe
     from edgepack.reporter import Reporter
     from edgepack.validation import Report, validate
 
@@ -43,7 +44,7 @@ __all__ = [
 
 _HOME = {
     "BuildResult": "builder",
-    "Gate": "recipe",
+    "Gate": "gate",
     "GateError": "errors",
     "HostError": "errors",
     "Recipe": "recipe",

@@ -12,8 +12,8 @@ from pathlib import Path
 from edgepack.budgets import worse_than_float
 from edgepack.candidate import Bench, Candidate, Samples, apply_pass, environment_of, examine
 from edgepack.conversion import convert_source, host_place
+from edgepack.drop import source_doubts
 from edgepack.errors import GateError, PassError
-from edgepack.evaluate import doubt, predictions
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.model import Refusal, TFLiteModel
 from edgepack.offline import refuse_missing
@@ -127,13 +127,12 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
 
 def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str, ...]:
     """Return what makes the evaluation worth less than it looks; it is told, and signed with the other notes."""
-    if inputs.evaluation is None or samples.labels is None:
+    if inputs.evaluation is None:
         return ()
-    source = {name: array[samples.calibration :] for name, array in samples.standard.items()}
-    doubts = [doubt(*predictions(source, samples.labels, recipe.gate.output))]
+    doubts = list(source_doubts(recipe.gate, samples.evaluated(samples.standard), samples.labels))
     if inputs.evaluation.digest == inputs.calibration.digest:
         doubts.append("calibration and evaluation data are one and the same file: the drop says little of other data")
-    return tuple(text for text in doubts if text)
+    return tuple(doubts)
 
 
 def _bench(recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, reporter: Reporter) -> Bench:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from edgepack.budgets import budget_evidence
+from edgepack.drop import drop_evidence, measure_drop
 from edgepack.errors import PassError, WorkerError
-from edgepack.evaluate import Drop, Parity, compare, deciding_output, measure_drop, predictions
+from edgepack.evaluate import Parity, compare
 from edgepack.fit import check_fit
+from edgepack.gate import Drop, Gate
 from edgepack.lab import LabRequest, LabResult, run_in_lab
 from edgepack.limits import check_limits
 from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteModel
 from edgepack.optimize import Optimize
 from edgepack.passoptions import PassOrder
-from edgepack.recipe import Gate
 from edgepack.schemes import scheme_of
 from edgepack.untrained import before_evidence
 from edgepack.worker import Workplace, run_task
@@ -31,9 +34,11 @@ __all__ = [
     "Candidate",
     "Samples",
     "apply_pass",
+    "broken_outputs",
     "environment_of",
     "examine",
     "judged_as",
+    "judged_outputs",
     "memory_evidence",
     "under",
 ]
@@ -63,7 +68,7 @@ class Samples:
     """All samples of a build: the first `calibration` are calibration data, the rest evaluation data.
 
     `feeds` are arrays [n, *input shape] by input name, `reference` the source framework's outputs [n, *output shape],
-    `labels` the true classes of the evaluation data, None without any. Where the source was trained further in this
+    `labels` what is right for the evaluation data, None without any. Where the source was trained further in this
     build, `before` are the outputs it had before, or its teacher's, by the same names; None else.
     """
 
@@ -82,6 +87,20 @@ class Samples:
         """Return the calibration part of `feeds`."""
         return {name: array[: self.calibration] for name, array in self.feeds.items()}
 
+    def evaluated(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the evaluation part of outputs on all samples."""
+        return {name: array[self.calibration :] for name, array in outputs.items()}
+
+    def drops(self, outputs: Mapping[str, Array], gate: Gate) -> tuple[Drop, ...]:
+        """Return what a candidate with these `outputs` on all samples loses; nothing without evaluation samples.
+
+        Raises:
+            DatasetError: outputs, labels and the gate's metrics do not fit each other.
+        """
+        if all(len(array) == self.calibration for array in self.feeds.values()):
+            return ()
+        return measure_drop(gate, self.evaluated(self.standard), self.evaluated(outputs), self.labels)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -94,7 +113,7 @@ class Candidate:
     model: TFLiteModel | None
     lab: LabResult | None
     parities: tuple[Parity, ...]
-    drop: Drop | None
+    drops: tuple[Drop, ...]
     evidence: tuple[Evidence, ...]
     refusals: tuple[Refusal, ...]
 
@@ -201,7 +220,7 @@ def examine(
 ) -> Candidate:
     """Return the candidate with everything that was found out about it under each engine version of the profile.
 
-    Its `lab`, `parities` and `drop` are those of the version that the bundle's header names.
+    Its `lab`, `parities` and `drops` are those of the version that the bundle's header names.
     """
     findings = _Findings(profile, scheme)
     if isinstance(model, PassError):
@@ -211,11 +230,11 @@ def examine(
             model=None,
             lab=None,
             parities=(),
-            drop=None,
+            drops=(),
             evidence=(),
             refusals=tuple(findings.refusals),
         )
-    lab, parities, drop = _judge(findings, model, profile, samples, bench)
+    lab, parities, drops = _judge(findings, model, profile, samples, bench)
     for version in profile.engine.also:
         _judge(findings, model, under(profile, version), samples, bench)
     return Candidate(
@@ -223,7 +242,7 @@ def examine(
         model=model,
         lab=lab,
         parities=parities,
-        drop=drop,
+        drops=drops,
         evidence=tuple(findings.evidence),
         refusals=tuple(findings.refusals),
     )
@@ -236,7 +255,7 @@ def under(profile: DeviceProfile, version: str) -> DeviceProfile:
 
 def _judge(
     findings: _Findings, model: TFLiteModel, profile: DeviceProfile, samples: Samples, bench: Bench
-) -> tuple[LabResult | None, tuple[Parity, ...], Drop | None]:
+) -> tuple[LabResult | None, tuple[Parity, ...], tuple[Drop, ...]]:
     """Add what is found out under the engine version of `profile`; return what it was found from."""
     for finding in (*check_fit(model.data, profile), *check_limits(model.inputs, model.outputs, profile)):
         evidence = Evidence(
@@ -259,21 +278,41 @@ def _judge(
             f"{profile.engine.name} {profile.engine.version} runs it",
             error.hint or "try another precision",
         )
-        return None, (), None
+        return None, (), ()
     findings.add(memory_evidence(profile, lab), "a smaller precision, or a smaller model")
     for evidence in budget_evidence(model.data, profile, lab, bench.optimize, environment_of(profile, lab)):
         findings.add(evidence, "another precision, or --optimize auto, which looks for one within the budget")
     parities = compare(samples.reference, lab.outputs)
-    drop = _drop(samples, lab.outputs, bench.gate)
     limits = judged_as(findings.scheme, model.data)
-    judged = None if drop is None else deciding_output(lab.outputs, bench.gate.output)
+    broken = broken_outputs(samples.reference, lab.outputs)
+    if broken:
+        findings.refuse("finite outputs", broken, "numbers", findings.remedy)
+    drops = () if broken else samples.drops(lab.outputs, bench.gate)
+    judged = judged_outputs(drops, bench.gate)
     _check_similarity(findings, parities, lab, limits=limits, judged=judged)
     if samples.before is not None:
         for evidence in before_evidence(samples.before, lab.outputs, judged, environment_of(profile, lab)):
             findings.add(evidence, "less training, or labelled evaluation data, by which the gate sees more")
-    if drop is not None:
-        _check_drop(findings, drop, bench.gate, lab)
-    return lab, parities, drop
+    is_float = samples.before is None and SIMILARITY[limits][0] == "error"
+    for drop in drops:
+        evidence = drop_evidence(drop, environment_of(profile, lab), is_float=is_float)
+        findings.add(evidence, drop.remedy(findings.remedy))
+    return lab, parities, drops
+
+
+def broken_outputs(reference: Mapping[str, Array], found: Mapping[str, Array]) -> str:
+    """Return which outputs hold NaN or infinity where the source's do not; '' for none."""
+    broken = [
+        f"{name} on {int((~np.isfinite(found[name])).reshape(len(found[name]), -1).any(1).sum())} samples"
+        for name, values in reference.items()
+        if np.isfinite(values).all() and not np.isfinite(found[name]).all()
+    ]
+    return f"NaN or infinity in {', '.join(broken)}" if broken else ""
+
+
+def judged_outputs(drops: Sequence[Drop], gate: Gate) -> frozenset[str]:
+    """Return the outputs a metric decides on in place of their likeness: with labels, or a named metric."""
+    return frozenset(drop.output for drop in drops if gate.asked or drop.labelled)
 
 
 def environment_of(profile: DeviceProfile, lab: LabResult) -> str:
@@ -297,44 +336,17 @@ def memory_evidence(profile: DeviceProfile, lab: LabResult) -> Evidence:
     )
 
 
-def _drop(samples: Samples, outputs: Mapping[str, Array], gate: Gate) -> Drop | None:
-    if samples.labels is None:
-        return None
-    start = samples.calibration
-    source, truth = predictions({n: a[start:] for n, a in samples.standard.items()}, samples.labels, gate.output)
-    found, _ = predictions({n: a[start:] for n, a in outputs.items()}, samples.labels, gate.output)
-    return measure_drop(gate.metric, source, found, truth)
-
-
-def _check_drop(findings: _Findings, drop: Drop, gate: Gate, lab: LabResult) -> None:
-    evidence = Evidence(
-        check=f"{drop.metric} drop",
-        holds=drop.drop.value <= gate.max_drop,
-        verdict="measured",
-        found=(
-            f"{drop.metric} {drop.candidate.value:.4f}, float source {drop.source.value:.4f}: "
-            f"drop {drop.drop.value:.4f} [{drop.drop.low:.4f}, {drop.drop.high:.4f}] on {drop.samples} samples"
-        ),
-        wanted=f"drop at most {gate.max_drop:g}",
-        environment=environment_of(findings.profile, lab),
-        value=drop.drop.value,
-        low=drop.drop.low,
-        high=drop.drop.high,
-    )
-    findings.add(evidence, findings.remedy)
-
-
 def _check_similarity(
-    findings: _Findings, parities: tuple[Parity, ...], lab: LabResult, *, limits: str, judged: str | None
+    findings: _Findings, parities: tuple[Parity, ...], lab: LabResult, *, limits: str, judged: frozenset[str]
 ) -> None:
-    """Hold each output against the source's; `judged` is the one that the metric decides on."""
+    """Hold each output against the source's; `judged` are those that a metric decides on."""
     kind, limit = SIMILARITY[limits]
     for parity in parities:
         agreement = "" if parity.agreement is None else f", same decision on {parity.agreement:.2%}"
         close = parity.relative_error <= limit if kind == "error" else parity.correlation >= limit
-        # A metric on labelled data is the better judge of the output it reads, and says nothing about the others;
+        # A metric is the better judge of the output it reads, and says nothing about the others;
         # float32 has no excuse either way.
-        binding = kind == "error" or parity.output != judged
+        binding = kind == "error" or parity.output not in judged
         holds = close or not binding
         wanted = f"error at most {limit:.1%} of the range" if kind == "error" else f"correlation at least {limit}"
         evidence = Evidence(

@@ -1,39 +1,16 @@
-"""How good a candidate is: against the float source's outputs, and by a metric on labelled data, with intervals."""
+"""How alike a candidate's outputs are to the float source's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgepack.errors import DatasetError, RecipeError
+from edgepack.errors import DatasetError
 from edgepack_runtime.tensors import Array
 
-__all__ = [
-    "METRICS",
-    "Drop",
-    "Interval",
-    "Parity",
-    "compare",
-    "deciding_output",
-    "largest_difference",
-    "measure_drop",
-    "parity",
-    "predictions",
-]
-
-_RESAMPLES = 2000
-_LEVEL = 95
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A value with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
+__all__ = ["Parity", "compare", "largest_difference", "parity"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,17 +34,6 @@ class Parity:
     def relative_error(self) -> float:
         """`max_error` as a share of the source's range."""
         return self.max_error / self.range if self.range > 0 else self.max_error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drop:
-    """A metric before and after; `drop` is source minus candidate, by paired bootstrap over the samples."""
-
-    metric: str
-    samples: int
-    source: Interval
-    candidate: Interval
-    drop: Interval
 
 
 def largest_difference(reference: Array, found: Array) -> float:
@@ -141,132 +107,3 @@ def compare(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> t
     if reference.keys() != candidate.keys():
         raise DatasetError(f"the source's outputs are {sorted(reference)}, the candidate's {sorted(candidate)}")
     return tuple(parity(name, value, candidate[name]) for name, value in reference.items())
-
-
-def deciding_output(outputs: Mapping[str, Array], output: str | None) -> str:
-    """Return the output a metric reads: `output`, or the only one of shape [n, 1, classes] or [n, classes].
-
-    Raises:
-        DatasetError: no output or several can be meant.
-    """
-    scores = [n for n, v in outputs.items() if v.size and v.size // len(v) == v.shape[-1]]
-    if output is not None:
-        if output not in scores:
-            raise DatasetError(f"output {output!r} gives no class scores; those that do are {sorted(scores)}")
-        return output
-    if len(scores) != 1:
-        raise DatasetError(
-            f"accuracy needs one output of class scores, the model has {len(scores)}: {sorted(scores)}",
-            hint="name it with --metric-output, or as gate.output in edgepack.toml",
-        )
-    return scores[0]
-
-
-def predictions(outputs: Mapping[str, Array], labels: Array, output: str | None) -> tuple[Array, Array]:
-    """Return predicted and true classes, [n] each, by the `deciding_output`.
-
-    One value a sample is a probability: class 1 from 0.5 on. One-hot labels are accepted.
-
-    Raises:
-        DatasetError: no output or several can be meant, or the labels do not fit.
-    """
-    count = len(labels)
-    scores = outputs[deciding_output(outputs, output)].reshape(count, -1)
-    classes = scores.shape[1]
-    predicted = (scores[:, 0] >= 0.5).astype(np.int64) if classes == 1 else scores.argmax(1)
-    truth = labels.reshape(count, -1)
-    truth = truth.argmax(1) if truth.shape[1] == classes and classes > 1 else truth[:, 0]
-    if truth.shape != (count,) or labels.reshape(count, -1).shape[1] not in (1, classes):
-        raise DatasetError(f"labels of shape {list(labels.shape)} fit neither classes [n] nor one-hot [n, {classes}]")
-    if truth.dtype.kind == "f" and not (np.isfinite(truth) & (truth == np.floor(truth))).all():
-        raise DatasetError("labels are no whole numbers, but accuracy counts classes")
-    top = int(truth.max())
-    if top >= max(classes, 2) or int(truth.min()) < 0:
-        raise DatasetError(f"labels reach from {int(truth.min())} to {top}, the output has {max(classes, 2)} classes")
-    return predicted, truth.astype(np.int64)
-
-
-def doubt(predicted: Array, truth: Array) -> str:
-    """Return what to say of a source that is no better than its commonest class, [n] each; '' of any other.
-
-    A model that is wrong before and after loses nothing: with other preprocessing or labels than it was trained with,
-    every candidate passes.
-    """
-    right, commonest = float((predicted == truth).mean()), float(np.bincount(truth).max()) / len(truth)
-    if right == 1.0 or right > commonest:
-        return ""
-    return (
-        f"the float source is right on {right:.2%} of the evaluation samples, always answering the commonest class "
-        f"would be on {commonest:.2%}: check the labels and the preprocessing"
-    )
-
-
-def _accuracy(predicted: Array, truth: Array) -> float:
-    return float((predicted == truth).mean())
-
-
-def _per_class(predicted: Array, truth: Array) -> tuple[Array, Array]:
-    classes = int(max(predicted.max(), truth.max())) + 1
-    hits = np.bincount(truth[predicted == truth], minlength=classes).astype(np.float64)
-    said, are = np.bincount(predicted, minlength=classes), np.bincount(truth, minlength=classes)
-    seen = are > 0
-    precision = np.divide(hits, said, out=np.zeros(classes), where=said > 0)[seen]
-    recall = np.divide(hits, are, out=np.zeros(classes), where=seen)[seen]
-    return precision, recall
-
-
-def _recall(predicted: Array, truth: Array) -> float:
-    return float(_per_class(predicted, truth)[1].mean())
-
-
-def _precision(predicted: Array, truth: Array) -> float:
-    return float(_per_class(predicted, truth)[0].mean())
-
-
-def _f1(predicted: Array, truth: Array) -> float:
-    precision, recall = _per_class(predicted, truth)
-    total = precision + recall
-    return float(np.divide(2 * precision * recall, total, out=np.zeros(len(total)), where=total > 0).mean())
-
-
-# Macro averages over the classes that occur in the labels.
-METRICS: Mapping[str, Callable[[Array, Array], float]] = {
-    "accuracy": _accuracy,
-    "f1": _f1,
-    "precision": _precision,
-    "recall": _recall,
-}
-
-
-def measure_drop(metric: str, source: Array, candidate: Array, truth: Array) -> Drop:
-    """Return what `metric` loses from `source` to `candidate`, all of them classes [n].
-
-    The interval is a percentile bootstrap over samples, paired: each resample takes the same samples for both
-    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3). The seed is fixed.
-
-    Raises:
-        RecipeError: the metric is not known.
-    """
-    if metric not in METRICS:
-        raise RecipeError(f"metric {metric!r} is not known", hint=f"known are {', '.join(METRICS)}")
-    score = METRICS[metric]
-    rng = np.random.default_rng(0)
-    count = len(truth)
-    pairs = np.empty((_RESAMPLES, 2))
-    for i in range(_RESAMPLES):
-        pick = rng.integers(0, count, count)
-        pairs[i] = score(source[pick], truth[pick]), score(candidate[pick], truth[pick])
-    before, after = score(source, truth), score(candidate, truth)
-    return Drop(
-        metric=metric,
-        samples=count,
-        source=_interval(before, pairs[:, 0]),
-        candidate=_interval(after, pairs[:, 1]),
-        drop=_interval(before - after, pairs[:, 0] - pairs[:, 1]),
-    )
-
-
-def _interval(value: float, resampled: Array) -> Interval:
-    tail = (100 - _LEVEL) / 2
-    low, high = np.percentile(resampled, [tail, 100 - tail])
-    return Interval(value=value, low=float(low), high=float(high))

@@ -69,10 +69,15 @@ def read_inputs(
         refuse_pickle(recipe.model)
     calibration = load_dataset(recipe.calibration, "calibration")
     evaluation = None if recipe.evaluation is None else load_dataset(recipe.evaluation, "evaluation")
-    if evaluation is not None and evaluation.labels is None:
+    if evaluation is None and recipe.gate.asked:
         raise DatasetError(
-            f"evaluation data {evaluation.path}: no labels in it",
-            hint="store them as 'y', or leave --evaluation away: the outputs are then held against the float source",
+            f"the metric {recipe.gate.judged.name} is asked for without evaluation samples to measure it on",
+            hint="name them with --evaluation; without labels in them, it is measured against the float source",
+        )
+    if evaluation is not None and evaluation.labels is None:
+        reporter.say(
+            f"evaluation data {evaluation.path}: no labels in it, so that all that is measured is agreement with the "
+            "float source; store them as 'y' if there are any"
         )
     return BuildInputs(
         source=source,

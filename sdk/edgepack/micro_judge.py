@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgepack.candidate import SIMILARITY, Samples, judged_as
+from edgepack.candidate import SIMILARITY, Samples, broken_outputs, judged_as, judged_outputs
+from edgepack.drop import drop_evidence
 from edgepack.errors import PassError, WorkerError
-from edgepack.evaluate import compare, deciding_output, measure_drop, predictions
+from edgepack.evaluate import compare
 from edgepack.flatbuffer import ModelView, TensorView, read_model
+from edgepack.gate import Gate
 from edgepack.micro_profile import Micro, Npu
 from edgepack.model import Refusal
-from edgepack.recipe import Gate
 from edgepack.schemes import scheme_of
 from edgepack.tflm import ReferenceRequest, ReferenceResult, TflmRequest, TflmResult
 from edgepack.vela import VelaRequest, VelaResult
@@ -255,27 +256,17 @@ def _like_the_source(case: _Case, outputs: Mapping[str, Array], samples: Samples
     real = {name: _real(outputs[name], tensor) for name, tensor in case.graph.outputs.items()}
     kind, limit = SIMILARITY[judged_as(case.scheme, case.model)]
     where = ("measured", case.profile.engine)
-    remedy, judged = "a larger precision, or more and more typical calibration samples", None
-    if samples.labels is not None:
-        judged = deciding_output(real, gate.output)
-        start = samples.calibration
-        reference = {n: a[start:] for n, a in samples.reference.items()}
-        source, truth = predictions(reference, samples.labels, gate.output)
-        found, _ = predictions({n: a[start:] for n, a in real.items()}, samples.labels, gate.output)
-        drop = measure_drop(gate.metric, source, found, truth)
-        text = (
-            f"{drop.metric} {drop.candidate.value:.4f}, float source {drop.source.value:.4f}: drop "
-            f"{drop.drop.value:.4f} [{drop.drop.low:.4f}, {drop.drop.high:.4f}] on {drop.samples} samples"
-        )
-        holds = drop.drop.value <= gate.max_drop
-        evidence = _evidence(f"{drop.metric} drop", holds, text, f"drop at most {gate.max_drop:g}", where)
-        case.add(
-            replace(evidence, value=drop.drop.value, low=drop.drop.low, high=drop.drop.high),
-            remedy,
-        )
+    remedy = "a larger precision, or more and more typical calibration samples"
+    broken = broken_outputs(samples.reference, real)
+    if broken:
+        case.refuse("finite outputs", broken, "numbers", remedy)
+    drops = () if broken else samples.drops(real, gate)
+    judged = judged_outputs(drops, gate)
+    for drop in drops:
+        case.add(drop_evidence(drop, case.profile.engine, is_float=kind == "error"), drop.remedy(remedy))
     for parity in compare(samples.reference, real):
         close = parity.relative_error <= limit if kind == "error" else parity.correlation >= limit
-        binding = kind == "error" or parity.output != judged
+        binding = kind == "error" or parity.output not in judged
         wanted = f"error at most {limit:.1%} of the range" if kind == "error" else f"correlation at least {limit}"
         text = f"error {parity.relative_error:.2%} of the range, correlation {parity.correlation:.4f}"
         case.add(

@@ -31,12 +31,14 @@ version = "1.0.0"                # for people; devices compare build.security_ve
 [data]
 # .npz with one array an input, named as the input (or "x" if there is one), [number of samples, ...].
 calibration = "calibration.npz"
-# The same with the true classes as "y". Without it, outputs are held against the float source.
+# The same with the true classes as "y". Without it, outputs are only held against the float source's.
 # evaluation = "evaluation.npz"
 
 [gate]
-metric = "accuracy"              # accuracy, f1, precision, recall
-max_drop = 0.01                  # at most one percentage point below the float source
+# metric = "accuracy"            # top5, f1, precision, recall, auc, agreement, cosine, mse, snr, si-sdr
+# At most one percentage point below the float source, by the upper end of the drop's interval: that takes some
+# 400 evaluation samples where nothing differs, and more where something does.
+max_drop = 0.01
 
 [build]
 profiles = ["raspberry-pi-4"]    # `edgepack profiles list`

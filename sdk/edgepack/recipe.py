@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgepack._toml import MAX_TOML_BYTES, parse_toml
 from edgepack.errors import RecipeError
-from edgepack.evaluate import METRICS
+from edgepack.gate import Gate, take_gate
 from edgepack.optimize import Optimize, take_optimize
 from edgepack.passoptions import PassOptions, take_passes
 from edgepack.signers import is_key_uri
@@ -28,7 +28,6 @@ __all__ = [
     "AUTO",
     "FILE_NAME",
     "LAYOUTS",
-    "Gate",
     "Layout",
     "Recipe",
     "UserModule",
@@ -45,18 +44,6 @@ AUTO = "auto"
 LAYOUTS = ("source", "nhwc", "nchw")
 # As `edgepack_runtime.table` has them, so that a name is refused now and not after hours of work.
 _PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """What may be lost: `metric` may fall by at most `max_drop` against the float source (0.01 is one point).
-
-    `output` names the output that carries the class scores, where there are several.
-    """
-
-    metric: str = "accuracy"
-    max_drop: float = 0.01
-    output: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +88,7 @@ class Recipe:
     licence: str = ""
     labels: Path | None = None
     evaluation: Path | None = None
-    gate: Gate = Gate()
+    gate: Gate = field(default_factory=Gate)
     optimize: Optimize = field(default_factory=Optimize)
     schemes: tuple[str, ...] = ()
     passes: PassOptions = field(default_factory=PassOptions)
@@ -134,14 +121,6 @@ class Recipe:
                 "the first a letter or digit",
                 hint="set them with --name and --model-version",
             )
-        if self.gate.metric not in METRICS:
-            near = difflib.get_close_matches(self.gate.metric, METRICS, n=1)
-            raise RecipeError(
-                f"metric {self.gate.metric!r} is not known" + (f" (did you mean {near[0]!r}?)" if near else ""),
-                hint=f"known are {', '.join(METRICS)}",
-            )
-        if not 0 <= self.gate.max_drop <= 1:
-            raise RecipeError(f"max_drop {self.gate.max_drop} is no share from 0 to 1 (0.01 is one percentage point)")
         if not 0 <= self.security_version < 2**63:
             raise RecipeError(f"security_version {self.security_version} is not from 0 to 2^63 - 1")
         _days_or_day(self.expires)
@@ -310,17 +289,13 @@ def _read(fields: Fields, base: Path) -> Recipe:
         via=build.take_strings("via", ()),
         layout=_layout(build),
         converter=options,
-        gate=Gate(
-            metric=gate.take("metric", str, "accuracy"),
-            max_drop=gate.take("max_drop", float, 0.01),
-            output=gate.take("output", str, None),
-        ),
+        gate=take_gate(gate),
         optimize=take_optimize(optimize),
         passes=take_passes(passes),
         signing_key=_signing_key(base, keys.take("signing", str, None)),
         recipients=tuple(base / item for item in keys.take_strings("recipients", ())),
     )
-    for table in (model, data, build, gate, keys, optimize, passes, fields):
+    for table in (model, data, build, keys, optimize, passes, fields):
         table.finish()
     return recipe
 

@@ -16,14 +16,14 @@ TRAINED_CORRELATION = 0.97
 
 
 def before_evidence(
-    before: Mapping[str, Array], outputs: Mapping[str, Array], judged: str | None, environment: str
+    before: Mapping[str, Array], outputs: Mapping[str, Array], judged: frozenset[str], environment: str
 ) -> Iterator[Evidence]:
     """Yield how far each output is from the one before the training.
 
     Args:
         before: the outputs of the model as it came, or of its teacher, [n, ...] by name.
         outputs: the candidate's.
-        judged: the output that a metric decides on, which may have become another; None where no metric does.
+        judged: the outputs that a metric decides on, which may have become others.
         environment: where the candidate ran, in words.
 
     Raises:
@@ -31,7 +31,7 @@ def before_evidence(
     """
     for found in compare(before, outputs):
         agreement = "" if found.agreement is None else f", same decision on {found.agreement:.2%}"
-        binding = found.output != judged
+        binding = found.output not in judged
         wanted = f"correlation at least {TRAINED_CORRELATION}"
         yield Evidence(
             check=f"like before training: {found.output}",

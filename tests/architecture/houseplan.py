@@ -46,17 +46,17 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"localprofile", "probed", "profile_text"}
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
-    | {"greedy", "layer_sums", "optimize", "pareto", "timing"},
+    | {"greedy", "intervals", "layer_sums", "metrics", "optimize", "pareto", "scoring", "timing"},
     frozenset({"passoptions"}),
-    frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "recipe", "schemes", "source"})
-    | {"journal", "layer_effect", "layer_facts", "micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
-    frozenset({"converters._hdf5_links", "converters._saved_model_ops", "micro_text", "untrained"})
-    | {"layer_match", "layer_measure"},
+    frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "schemes", "source"})
+    | {"gate", "journal", "layer_effect", "layer_facts", "micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
+    frozenset({"converters._hdf5_links", "converters._saved_model_ops", "decisions", "micro_text", "recipe"})
+    | {"layer_match", "layer_measure", "untrained"},
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_disputed", "converters._onnx_recurrent"}
     | {"converters._onnx_products"}
     | {"converters._onnx_tf_shim", "_layout_graph", "converters._bisect", "converters._tf_float32"}
-    | {"layer_probe"}
+    | {"drop", "layer_probe"}
     | {"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "toolchaindoctor", "userland"},
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"})
     | {"converters._torch_archive"}

@@ -26,7 +26,7 @@ def test_one_bundle_a_profile_is_written_and_nothing_else(built, shop):
 
 def test_the_accuracy_under_each_engine_is_close_to_the_float_sources(built):
     for item in built.json()["bundles"]:
-        drop = item["candidates"][-1]["drop"]
+        drop = item["candidates"][-1]["drops"][0]
         assert drop["samples"] == 1000
         assert drop["source"]["value"] > 0.98
         assert drop["drop"]["value"] <= 0.01

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomllib
 import typer.main
@@ -23,8 +24,9 @@ from doctext import fences, number, prose, rows, section, text_of
 from edgepack import converters, passes, worker
 from edgepack.cli.app import app
 from edgepack.errors import RecipeError
+from edgepack.gate import Gate
 from edgepack.passoptions import options_text
-from edgepack.recipe import Gate, load_recipe
+from edgepack.recipe import load_recipe
 from edgepack.toolchain import list_toolchains
 from edgepack.worker import Limits
 from edgepack_runtime import cli as device_cli
@@ -243,8 +245,8 @@ def test_the_defaults_documented_are_those_of_the_reader(tmp_path: Path) -> None
     found = {
         ("model", "version"): recipe.version,
         ("model", "licence"): recipe.licence,
-        ("gate", "metric"): recipe.gate.metric,
         ("gate", "max_drop"): recipe.gate.max_drop,
+        ("gate", "confidence"): recipe.gate.confidence,
         ("build", "output"): recipe.output.name,
         ("build", "security_version"): recipe.security_version,
     }
@@ -352,11 +354,35 @@ def test_the_forms_of_an_onnx_graph_documented_are_those_tried_in_their_order() 
 
 
 def test_the_bootstrap_documented_is_the_one_computed() -> None:
-    from edgepack.evaluate import _LEVEL, _RESAMPLES
+    from edgepack.intervals import CONFIDENCE, RESAMPLES
 
-    text = conversion("## When is it equal?")
-    told = (number(text, "The # % interval"), number(text, "paired bootstrap with # resamples"))
-    assert told == (_LEVEL, _RESAMPLES)
+    text = section(text_of(ROOT / "docs" / "accuracy.md"), "## The interval")
+    told = (number(text, "two-sided # % interval") / 100, number(text, "paired bootstrap with # resamples"))
+    assert told == (CONFIDENCE, RESAMPLES)
+
+
+ACCURACY = ROOT / "docs" / "accuracy.md"
+
+
+def test_the_metrics_documented_are_those_there_are() -> None:
+    from edgepack.metrics import METRICS
+
+    told = re.findall(r"[a-z0-9-]+", " ".join(row[0] for row in rows(section(text_of(ACCURACY), "## Metrics"))))
+    assert sorted(told) == sorted(METRICS)
+
+
+def test_the_samples_documented_are_the_fewest_on_which_a_candidate_that_never_differs_holds() -> None:
+    from edgepack.intervals import count_discordant
+
+    def high(count: int) -> float:
+        return count_discordant(np.ones(count, bool), np.ones(count, bool)).drop.high
+
+    text = section(text_of(ACCURACY), "## The verdict")
+    (budgets,) = re.findall(r"^\| `max_drop` \| (.*) \|$", text, re.MULTILINE)
+    (counts,) = re.findall(r"^\| samples \| (.*) \|$", text, re.MULTILINE)
+    told = list(zip(map(float, budgets.split(" | ")), map(int, counts.split(" | ")), strict=True))
+    assert [high(count) <= budget < high(count - 1) for budget, count in told] == [True] * len(told)
+    assert f"{high(20):.2f}" in text
 
 
 def test_the_drop_allowed_by_default_is_documented() -> None:

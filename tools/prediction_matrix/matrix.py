@@ -18,9 +18,9 @@ import numpy as np
 from edgepack.candidate import Bench, Samples, examine
 from edgepack.fit import check_fit
 from edgepack.flatbuffer import read_model
+from edgepack.gate import Gate
 from edgepack.model import TFLiteModel
 from edgepack.profiles import load_profile
-from edgepack.recipe import Gate
 from edgepack.schemes import scheme_of
 from edgepack.tensor_types import operator_uses
 from edgepack.toolchain import engine_toolchain, ensure

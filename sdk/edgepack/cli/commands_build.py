@@ -24,12 +24,30 @@ def build(
     evaluation: Annotated[
         Path | None, typer.Option(help="Labelled samples: the same with the classes as 'y'.")
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="accuracy, f1, precision or recall.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="accuracy, top5, f1, precision, recall, auc, agreement, cosine, mse, snr or si-sdr. "
+            "Default: accuracy with labels, agreement with the float source without."
+        ),
+    ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(help="Largest loss of the metric against the float source, e.g. 0.01.")
+        float | None,
+        typer.Option(
+            help="Largest loss of the metric against the float source, e.g. 0.01; "
+            "the upper end of its interval must be within."
+        ),
     ] = None,
     metric_output: Annotated[
-        str | None, typer.Option("--metric-output", help="The output with the class scores, if there are several.")
+        list[str] | None,
+        typer.Option("--metric-output", help="The output the metric is judged on, if there are several; repeatable."),
+    ] = None,
+    metric_threshold: Annotated[
+        float | None,
+        typer.Option(help="From this value on, each value of the output is a yes: several can be in one sample."),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Of the two-sided interval of the drop; default 0.95.")
     ] = None,
     max_latency: Annotated[
         str | None,
@@ -157,7 +175,9 @@ def build(
             evaluation=evaluation,
             metric=metric,
             max_drop=max_drop,
-            metric_output=metric_output,
+            metric_output=tuple(metric_output or ()),
+            metric_threshold=metric_threshold,
+            confidence=confidence,
             max_latency=max_latency,
             max_size=max_size,
             schemes=tuple(precision or ()),

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import RecipeError
+from edgepack.gate import Gate
 from edgepack.keys import Identity, development_identity, identity_in, read_key
 from edgepack.passoptions import parse_pass_options
 from edgepack.passphrase import ask_terminal_twice, passphrase_from
 from edgepack.profiles import load_profile
-from edgepack.recipe import FILE_NAME, Gate, Recipe, UserModule, load_recipe
+from edgepack.recipe import FILE_NAME, Recipe, UserModule, load_recipe
 from edgepack.recipients import read_recipient
 from edgepack_runtime._fields import canonical_json, parse_json
 from edgepack_runtime.device import load_trust
@@ -45,7 +46,9 @@ class Overrides:
     evaluation: Path | None
     metric: str | None
     max_drop: float | None
-    metric_output: str | None
+    metric_output: tuple[str, ...]
+    metric_threshold: float | None
+    confidence: float | None
     max_latency: str | None
     max_size: str | None
     schemes: tuple[str, ...]
@@ -94,7 +97,13 @@ def recipe_from(said: Overrides) -> Recipe:
         if missing or said.calibration is None or said.output is None:
             raise RecipeError(f"building {said.model} also needs {', '.join(missing)}")
         base = Recipe(model=said.model, calibration=said.calibration, profiles=said.profiles, output=said.output)
-    gate = {"metric": said.metric, "max_drop": said.max_drop, "output": said.metric_output}
+    gate = {
+        "metric": said.metric,
+        "max_drop": said.max_drop,
+        "outputs": said.metric_output or None,
+        "threshold": said.metric_threshold,
+        "confidence": said.confidence,
+    }
     changes = {
         field.name: getattr(said, field.name)
         for field in dataclasses.fields(Recipe)

@@ -23,6 +23,7 @@ from edgepack_runtime.moments import expiry_in_words, utc
 if TYPE_CHECKING:
     from edgepack.builder import BuildResult
     from edgepack.candidate import Candidate
+    from edgepack.gate import Drop
     from edgepack.validation import Report
     from edgepack_runtime.manifest import Evidence, Manifest
     from edgepack_runtime.profile import DeviceProfile
@@ -122,14 +123,20 @@ def _size(count: int) -> str:
 
 
 def _quality(candidate: Candidate) -> str:
-    if candidate.drop is not None:
-        drop = candidate.drop
-        return (
-            f"{drop.metric} {drop.candidate.value:.4f}, float {drop.source.value:.4f}, "
-            f"drop {drop.drop.value:+.4f} [{drop.drop.low:+.4f}, {drop.drop.high:+.4f}]"
-        )
+    if candidate.drops:
+        return "; ".join(_drop_words(drop, alone=len(candidate.drops) == 1) for drop in candidate.drops)
     worst = min(candidate.parities, key=lambda p: p.correlation)
     return f"correlation with the float source {worst.correlation:.4f} ({worst.output})"
+
+
+def _drop_words(drop: Drop, *, alone: bool) -> str:
+    where = "" if alone else f"{drop.output}: "
+    before = f"float {drop.source.value:.4f}, " if drop.labelled else ""
+    kind = "" if drop.labelled else " with float"
+    return (
+        f"{where}{drop.metric}{kind} {drop.candidate.value:.4f}, {before}"
+        f"drop {drop.drop.value:+.4f} [{drop.drop.low:+.4f}, {drop.drop.high:+.4f}]"
+    )
 
 
 def show_build(results: Sequence[BuildResult], *, as_json: bool) -> None:
@@ -177,7 +184,7 @@ def _build_json(result: BuildResult) -> dict[str, object]:
         "candidates": [
             {
                 "scheme": candidate.scheme,
-                "drop": None if candidate.drop is None else dataclasses.asdict(candidate.drop),
+                "drops": [dataclasses.asdict(drop) for drop in candidate.drops],
                 "parity": [dataclasses.asdict(parity) for parity in candidate.parities],
                 "refusals": [dataclasses.asdict(refusal) for refusal in candidate.refusals],
             }

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from edgepack.errors import RecipeError
+from edgepack.gate import Gate
 from edgepack.project import init_project
-from edgepack.recipe import Gate, load_recipe
+from edgepack.recipe import load_recipe
 from edgepack_runtime.device import Device
 from edgepack_runtime.errors import FileError, StateError
 from edgepack_runtime.keyfiles import load_recipient, load_signing_key

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edgepack.cli.request import Overrides, device_key_from, module_from, recipe_from, trust_from
 from edgepack.errors import RecipeError
-from edgepack.recipe import Gate, Recipe, UserModule, load_recipe, parse_schemes, product_name
+from edgepack.gate import Gate
+from edgepack.recipe import Recipe, UserModule, load_recipe, parse_schemes, product_name
 from edgepack_runtime.errors import FileError, FormatError, KeyFileError
 from edgepack_runtime.profile import SCHEMES
 from edgepack_runtime.table import Header, write_signed
@@ -39,6 +40,7 @@ evaluation = "/abs/e.npz"
 metric = "f1"
 max_drop = 0
 output = "scores"
+confidence = 0.99
 [build]
 profiles = ["raspberry-pi-4", "raspberry-pi-3"]
 precision = ["float16", "float32"]
@@ -89,7 +91,7 @@ def test_every_field_of_a_file_is_read(write, tmp_path):
         labels=tmp_path / "labels.txt",
         calibration=tmp_path / "c.npz",
         evaluation=Path("/abs/e.npz"),
-        gate=Gate(metric="f1", max_drop=0.0, output="scores"),
+        gate=Gate(metric="f1", max_drop=0.0, outputs=("scores",), confidence=0.99),
         profiles=("raspberry-pi-4", "raspberry-pi-3"),
         schemes=("float16", "float32"),
         output=tmp_path / "out",
@@ -116,6 +118,12 @@ def test_every_field_of_a_file_is_read(write, tmp_path):
         ("max_drop = 0", "max_drop = -0.1", r"max_drop -0.1 is no share"),
         ('metric = "f1"', 'metric = "acuracy"', r"metric 'acuracy' is not known \(did you mean 'accuracy'\?\)"),
         ('metric = "f1"', "metric = 1", r"gate.metric: expected text, got int"),
+        ('output = "scores"', "output = 3", r"gate.output: expected the name of an output, or a list of names"),
+        ('output = "scores"', 'output = ["a", "a"]', r"an output is named twice for the metric: a, a"),
+        ('metric = "f1"', 'metric = "auc"\nthreshold = 0.5', r"metric auc decides nothing, and takes no threshold"),
+        ("confidence = 0.99", "confidence = 95", r"confidence 95 is not from 0.8 to 0.9999"),
+        ("confidence = 0.99", "[[gate.also]]\nmax_drop = 0.1", r"each further gate names one metric"),
+        ("confidence = 0.99", "[[gate.also]]\nmetrik = 'mse'", r"gate.also\[0\].metrik: unknown field"),
         ('"raspberry-pi-4", "raspberry-pi-3"', "", r"no device profile is named"),
         ('"raspberry-pi-3"]', "3]", r"build.profiles\[1\]: expected text, got int"),
         ('"raspberry-pi-3"', '"raspberry-pi-4"', r"a profile is named twice"),
@@ -276,7 +284,9 @@ def flat(found: Recipe) -> dict[str, object]:
         ("metric", "recall", "gate.metric"),
         ("max_drop", 0.5, "gate.max_drop"),
         ("max_drop", 0.0, "gate.max_drop"),
-        ("metric_output", "other", "gate.output"),
+        ("metric_output", ("other", "one"), "gate.outputs"),
+        ("metric_threshold", 0.3, "gate.threshold"),
+        ("confidence", 0.9, "gate.confidence"),
         ("max_latency", "1.2x", "optimize.max_latency"),
         ("max_size", "120kB", "optimize.max_size"),
         ("pass_options", ("float16.min_elements=9",), "passes.float16"),
