@@ -17,6 +17,7 @@ from edgepack_runtime.tensors import TensorSpec
 __all__ = [
     "AS_IS",
     "MAX_REQUIREMENTS",
+    "MIXED",
     "VERDICTS",
     "Evidence",
     "Golden",
@@ -31,6 +32,8 @@ _VERSION = 1
 MAX_REQUIREMENTS = 64
 # A source that was quantized by its author and is shipped as it came.
 AS_IS = "as_is"
+# Its layers differ in precision.
+MIXED = "mixed"
 VERDICTS = ("measured", "emulated", "estimated", "unknown")
 
 
@@ -211,7 +214,7 @@ def _requirement(fields: Fields) -> Requirement:
 def _model(fields: Fields) -> ModelDescription:
     model = ModelDescription(
         entry=fields.take("entry", str),
-        scheme=fields.take_choice("scheme", (*SCHEMES, AS_IS)),
+        scheme=fields.take_choice("scheme", (*SCHEMES, MIXED, AS_IS)),
         inputs=tuple(TensorSpec.from_fields(f) for f in fields.take_tables("inputs")),
         outputs=tuple(TensorSpec.from_fields(f) for f in fields.take_tables("outputs")),
         stateful=fields.take("stateful", bool),

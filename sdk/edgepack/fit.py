@@ -14,7 +14,7 @@ from edgepack.delegates import delegation
 from edgepack.engine_ops import Support, oldest_with, support
 from edgepack.flatbuffer import ModelView, SubgraphView, read_model
 from edgepack.opversions import required_versions
-from edgepack.schemes import scheme_of, scheme_of_view
+from edgepack.schemes import scheme_of, schemes_of_view
 from edgepack.tensor_types import MEASURED_ENGINES, type_problems
 from edgepack_runtime.profile import DeviceProfile
 
@@ -256,9 +256,10 @@ def _memory(view: ModelView, profile: DeviceProfile) -> Finding:
 
 
 def _quantization(view: ModelView, profile: DeviceProfile) -> Finding:
-    scheme = scheme_of_view(view)
-    holds = scheme in profile.quantization
-    why = [f": {w.reason} ({w.source.kind}: {w.source.text})" for w in profile.known_wrong if w.scheme == scheme]
+    schemes = schemes_of_view(view)
+    holds = set(schemes) <= set(profile.quantization)
+    why = [f": {w.reason} ({w.source.kind}: {w.source.text})" for w in profile.known_wrong if w.scheme in schemes]
+    scheme = " with ".join(schemes)
     return Finding(
         check="quantization",
         holds=holds,

@@ -21,7 +21,7 @@ from edgepack.signers import is_key_uri
 from edgepack_runtime._fields import Fields, canonical_json
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError, SchemaError
-from edgepack_runtime.manifest import MAX_REQUIREMENTS, Requirement
+from edgepack_runtime.manifest import MAX_REQUIREMENTS, MIXED, Requirement
 from edgepack_runtime.profile import SCHEMES
 
 __all__ = [
@@ -204,11 +204,12 @@ def parse_schemes(names: Sequence[str]) -> tuple[str, ...]:
         RecipeError: one is unknown, or ``auto`` stands beside others.
     """
     for name in names:
-        if name not in (*SCHEMES, AUTO):
-            near = difflib.get_close_matches(name, (*SCHEMES, AUTO), n=1, cutoff=0.4)
+        known = (*SCHEMES, MIXED, AUTO)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             raise RecipeError(
                 f"precision {name!r} is not known" + (f" (did you mean {near[0]!r}?)" if near else ""),
-                hint=f"known are {', '.join(SCHEMES)}, and {AUTO}: the first of the profile's that passes the gate",
+                hint=f"there are {', '.join(known[:-1])} and {AUTO}: the first of the profile's that passes the gate",
             )
     if AUTO in names and len(names) > 1:
         raise RecipeError("precision 'auto' already means all of them; name it alone")
@@ -217,8 +218,10 @@ def parse_schemes(names: Sequence[str]) -> tuple[str, ...]:
 
 def _known_passes(options: PassOptions) -> None:
     for name in options.by_pass:
-        if name not in SCHEMES:
-            raise RecipeError(f"passes.{name}: there is no such pass", hint=f"known are {', '.join(SCHEMES)}")
+        if name not in (*SCHEMES, MIXED):
+            raise RecipeError(
+                f"passes.{name}: there is no such pass", hint=f"known are {', '.join(SCHEMES)}, {MIXED}"
+            )
 
 
 def parse_layout(items: Sequence[str]) -> Layout:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from edgepack.flatbuffer import ModelView, OperatorView, SubgraphView, TensorView, read_model
 
-__all__ = ["WEIGHT_INPUTS", "Weight", "is_stateful", "scheme_of", "scheme_of_view", "weights"]
+__all__ = [
+    "WEIGHT_INPUTS",
+    "Weight",
+    "is_stateful",
+    "scheme_of",
+    "scheme_of_view",
+    "scheme_of_weight",
+    "schemes_of_view",
+    "weights",
+]
 
 # The inputs that carry weights, per operator; a constant anywhere else is a bias, an offset or a parameter.
 WEIGHT_INPUTS: dict[str, tuple[int, ...]] = {
@@ -38,8 +47,12 @@ _STATE_OPERATORS = frozenset({"ASSIGN_VARIABLE", "READ_VARIABLE", "VAR_HANDLE"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weight:
-    """One weight tensor in use: `stored` is as the file has it, `activation` is what it is multiplied with."""
+    """One weight tensor in use: `stored` is as the file has it, `activation` is what it is multiplied with.
 
+    `position` is the operator's in its graph.
+    """
+
+    position: int
     operator: str
     layer: str
     tensor: TensorView
@@ -56,7 +69,7 @@ def weights(model: ModelView) -> Iterator[Weight]:
     """Yield every constant weight tensor of every operator, also those reached through DEQUANTIZE or DENSIFY."""
     for graph in model.subgraphs:
         unpacked = _unpacked_constants(graph)
-        for operator in graph.operators:
+        for position, operator in enumerate(graph.operators):
             operands = graph.operands(operator.inputs)
             for index in WEIGHT_INPUTS.get(operator.name, ()):
                 tensor = operands[index] if index < len(operands) else None
@@ -65,6 +78,7 @@ def weights(model: ModelView) -> Iterator[Weight]:
                 stored = tensor if tensor.is_constant else unpacked.get(operator.inputs[index])
                 if stored is not None:
                     yield Weight(
+                        position=position,
                         operator=operator.name,
                         layer=_layer(graph, operator),
                         tensor=tensor,
@@ -99,7 +113,8 @@ def _activation(operands: tuple[TensorView | None, ...], operator: OperatorView)
     return "" if tensor is None else tensor.dtype
 
 
-def _scheme(weight: Weight) -> str:
+def scheme_of_weight(weight: Weight) -> str:
+    """Return the scheme that one weight makes of its layer; see `scheme_of_view`."""
     stored = weight.stored.dtype
     if stored in ("int2", "int4", "uint8"):
         return stored
@@ -110,13 +125,22 @@ def _scheme(weight: Weight) -> str:
     return "float16" if stored == "float16" else "float32"
 
 
+def schemes_of_view(model: ModelView) -> tuple[str, ...]:
+    """Return what an engine has to compute right for this model: the schemes of its layers, the most telling first.
+
+    Float32 is among them only where there is nothing else; every engine has it.
+    """
+    found = {scheme_of_weight(weight) for weight in weights(model)} - {"float32"}
+    return tuple(name for name in _PRECEDENCE if name in found) or (scheme_of_view(model),)
+
+
 def scheme_of_view(model: ModelView) -> str:
     """Return the scheme, one of `edgepack_runtime.profile.SCHEMES` or a name for what is none of them.
 
     A model with several kinds of weights has the scheme of the most quantized: full_integer with a float island is
     full_integer. One without any weights is judged by the tensors it computes.
     """
-    found = {_scheme(weight) for weight in weights(model)}
+    found = {scheme_of_weight(weight) for weight in weights(model)}
     if not found:
         computed = [t.dtype for g in model.subgraphs for t in g.tensors if not t.is_constant and t.is_quantized]
         stored = {t.dtype for g in model.subgraphs for t in g.tensors if t.is_constant}

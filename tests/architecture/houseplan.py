@@ -68,7 +68,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
         | {"passes._biases"}
-        | {"layout", "passes._layouts", "tensor_types"}
+        | {"layout", "passes._halves", "passes._layouts", "tensor_types"}
     ),
     frozenset({"delegates"}),
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
@@ -76,15 +76,15 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"converters._onnx_classes"}
     | {"profile_check", "tolerances"}
     | {"converters._torch"},
-    frozenset({"converters._onnx_reference", "limits"}),
+    frozenset({"converters._onnx_reference", "layers", "limits"}),
     frozenset(
         {"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
-        | {"converters._torch_sources", "passes._quantizer", "proof"}
+        | {"converters._torch_sources", "passes._choose", "passes._quantizer", "proof"}
     ),
     frozenset({"micro_judge", "parity", "passes._static", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.onnx_tf", "converters.saved_model", "converters.tflite"}
-        | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer"}
+        | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer", "passes.mixed"}
         | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
     frozenset({"conversion", "offline", "probe_import"}),

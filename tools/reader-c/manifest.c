@@ -54,7 +54,7 @@ static bool is_tensors(const json *value)
 
 static bool is_scheme_of_model(const json *value)
 {
-    static const char *const choices[] = {"as_is", NULL};
+    static const char *const choices[] = {"mixed", "as_is", NULL};
     return is_scheme(value) || is_one_of(value, choices);
 }
 

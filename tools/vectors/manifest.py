@@ -179,7 +179,8 @@ def _good() -> Iterator[tuple[str, Spec]]:
     nothing["model"] |= {"inputs": [], "outputs": [], "entry": ""}
     nothing["profile"]["hardware"]["cpu_features"] = []
     yield "empty lists and texts", spec_of(nothing)
-    yield "a model as it is", spec_of(_with(("model", "scheme"), "as_is"))
+    for scheme in ("mixed", "as_is"):
+        yield f"a model that is {scheme}", spec_of(_with(("model", "scheme"), scheme))
     yield "integers for numbers", spec_of(_with(("golden", "tolerance"), 1))
     yield "minus zero for an integer", spec_of(TABLE, text_of(TABLE).replace(b"[-128]", b"[-0]"))
     yield "the largest integer", spec_of(_with(("profile", "budget", "storage_bytes"), 2**53 - 1))
@@ -324,7 +325,7 @@ def _values() -> Iterator[tuple[str, dict[str, Any]]]:
         (("evidence", 0, "value"), (True, [1])),
         (("evidence",), ([1], [[]], ["a"])),
         (("profile", "schema"), (0, 2)),
-        (("profile", "quantization", "supported"), ([], ["as_is"], ["float32", "float32"], [1])),
+        (("profile", "quantization", "supported"), ([], ["mixed"], ["as_is"], ["float32", "float32"], [1])),
     )
     for path, wrong in values:
         for value in wrong:

@@ -59,7 +59,7 @@ def build(
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            help="float32, float16, dynamic_range, full_integer; repeat it to try several in that order, "
+            help="float32, float16, dynamic_range, full_integer, mixed; repeat it to try several in that order, "
             "or auto. Default: the profile's preferred one."
         ),
     ] = None,

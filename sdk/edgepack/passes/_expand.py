@@ -20,12 +20,12 @@ from edgepack import _flatbuffer_edit as edit
 from edgepack.flatbuffer import ModelView, read_model
 from edgepack_runtime.tensors import Array
 
-__all__ = ["expand", "unique_names"]
+__all__ = ["expand", "unique_names", "unpacking"]
 
 _UNPACKING = ("DEQUANTIZE", "DENSIFY")
 
 
-def _targets(view: ModelView) -> list[tuple[int, int]]:
+def unpacking(view: ModelView) -> list[tuple[int, int]]:
     """Return (operator index, output tensor) of the main graph's operators that only unpack float constants."""
     graph = view.subgraphs[0]
     known: set[int] = set()
@@ -47,7 +47,7 @@ def expand(data: bytes) -> tuple[bytes, int]:
         SourceModelError: the bytes are no TFLite model.
     """
     view = read_model(data)
-    targets = _targets(view)
+    targets = unpacking(view)
     if not targets:
         return data, 0
     values = _computed(data, [tensor for _, tensor in targets])

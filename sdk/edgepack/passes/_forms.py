@@ -11,9 +11,21 @@ from dataclasses import dataclass
 
 from edgepack.passes._layouts import DYNAMIC_LAYOUTS, PER_CHANNEL, PER_TENSOR
 
-__all__ = ["COMPANIONS", "FLOATS", "STATIC", "Rule", "form_of", "rule_for"]
+__all__ = ["COMPANIONS", "FLOATS", "STATIC", "WEIGHT_BITS", "Rule", "form_of", "rule_for"]
 
 FLOATS = ("float32", "float16")
+# How many bits a weight takes in each precision that a layer can have.
+WEIGHT_BITS: Mapping[str, int] = {
+    "float32": 32,
+    "float16": 16,
+    "full_integer": 8,
+    "dynamic_range": 8,
+    "int16x8": 8,
+    "weight_only_int8": 8,
+    "weight_only_int4": 4,
+    "dynamic_int4": 4,
+    "dynamic_int2": 2,
+}
 # Bits of the activations: these need calibration data.
 STATIC: Mapping[str, int] = {"full_integer": 8, "int16x8": 16}
 # What the layers get for which a scheme has no kernel.

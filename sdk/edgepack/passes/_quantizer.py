@@ -25,7 +25,7 @@ from edgepack.opversions import stamp
 from edgepack.passes._expand import expand, unique_names
 from edgepack.passes._forms import Rule
 from edgepack.passes._ranges import Range, observe
-from edgepack.passes._repair import check_types, repair
+from edgepack.passes._repair import check_types, repair, settle_outputs
 from edgepack.schemes import Weight, scheme_of_view, weights
 from edgepack.tensor_types import type_problems
 from edgepack_runtime._fields import parse_json
@@ -192,6 +192,7 @@ def _quantize_once(source: Source, rules: Sequence[Rule], ranges: Mapping[str, R
             done = worker.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
         model = edit.unpack(bytes(done.quantized_model))
         repair(model)
+        settle_outputs(model, source.signature, source.view.subgraphs[source.signature.subgraph].outputs)
         result = stamp(edit.pack(model))
     except PassError:
         raise

@@ -1,8 +1,10 @@
 """What ai-edge-quantizer leaves broken, put right; and a check that nothing of the kind is left.
 
-Two faults were found by running its results: a graph output that is also read inside the graph (logits and their
+Three faults were found by running its results. A graph output that is also read inside the graph (logits and their
 softmax) has its readers moved behind the DEQUANTIZE, so that an int8 operator reads float32 and computes noise on
-every engine, without a word; and an unused output of SPLIT keeps its float32 beside int8 siblings.
+every engine, without a word. Where one side of such an output is float, either the signature keeps the tensor that is
+an output no more, or what is quantized for the reader becomes the output. And an unused output of SPLIT keeps its
+float32 beside int8 siblings.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from edgepack.errors import PassError
-from edgepack.flatbuffer import ModelView
+from edgepack.flatbuffer import ModelView, Signature
 
-__all__ = ["check_types", "repair"]
+__all__ = ["check_types", "repair", "settle_outputs"]
 
 _CHANGE_TYPE = ("QUANTIZE", "DEQUANTIZE", "CAST", "IF", "WHILE", "CALL_ONCE", "CUSTOM")
 
@@ -41,6 +43,40 @@ def repair(model: Any) -> None:
             if any(_is_quantized(graph.tensors[int(i)], float32) for i in operator.outputs):
                 operator.inputs = [sources.get(int(i), int(i)) for i in operator.inputs]
         _settle_unused_outputs(graph, float32)
+
+
+def settle_outputs(model: Any, before: Signature, outputs: tuple[int, ...]) -> None:
+    """Let graph and signature have the same outputs again, in place.
+
+    ::
+
+        out y' : y(f32) -> QUANTIZE -> y'(int8) -> SOFTMAX   =>   out y : y(f32) -> QUANTIZE -> y'(int8) -> SOFTMAX
+
+    Args:
+        model: what the quantizer made; it has one signature.
+        before: the signature of the float model.
+        outputs: the outputs of the graph it is of, in the float model.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph, (signature,) = model.subgraphs[before.subgraph], model.signatureDefs
+    codes = [code.builtinCode for code in model.operatorCodes]
+    kinds = schema.BuiltinOperator
+    quantized = {
+        int(o.outputs[0]): int(o.inputs[0]) for o in graph.operators if codes[o.opcodeIndex] == kinds.QUANTIZE
+    }
+    unpacked = {
+        int(o.inputs[0]): int(o.outputs[0]) for o in graph.operators if codes[o.opcodeIndex] == kinds.DEQUANTIZE
+    }
+    stated = {entry.name.decode(): entry for entry in signature.outputs}
+    found = [int(i) for i in graph.outputs]
+    for name, index in before.outputs:
+        place, entry = outputs.index(index), stated[name]
+        if quantized.get(found[place]) == entry.tensorIndex:
+            # Integers of one width may stand before integers of another; the output is the float beside them.
+            found[place] = unpacked.get(entry.tensorIndex, entry.tensorIndex)
+        entry.tensorIndex = found[place]
+    graph.outputs = found
 
 
 def _is_quantized(tensor: Any, float32: int) -> bool:

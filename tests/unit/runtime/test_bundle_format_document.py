@@ -13,7 +13,7 @@ import realbundle
 from bundlekit import Recipe, make, open_all
 from doctext import section, text_of
 from edgepack_runtime.container import Preamble
-from edgepack_runtime.manifest import AS_IS, VERDICTS
+from edgepack_runtime.manifest import AS_IS, MIXED, VERDICTS
 from edgepack_runtime.profile import ARCHITECTURES, ENGINES, SCHEMES
 from edgepack_runtime.table import EntryRole
 from edgepack_runtime.tensors import DTYPES
@@ -61,7 +61,18 @@ def _names(value: object) -> set[str]:
 def test_the_members_documented_are_those_of_a_manifest() -> None:
     written = realbundle.manifest(realbundle.model("int8"), realbundle.profile())
     told = set(re.findall(r"`([^`\s]+)`", section(text_of(DOCUMENT), "### Members")))
-    choices = {*ARCHITECTURES, *DTYPES, *ENGINES, *SCHEMES, *VERDICTS, AS_IS, "measured", "published", "assumed"}
+    choices = {
+        *ARCHITECTURES,
+        *DTYPES,
+        *ENGINES,
+        *SCHEMES,
+        *VERDICTS,
+        AS_IS,
+        MIXED,
+        "measured",
+        "published",
+        "assumed",
+    }
     # No members: how versions look. Not in this manifest: what its profile does not set.
     more = _names(FULL["profile"]) | {"latency_ms", "budget.latency_ms", "requires", "product", "security_version"}
     members = _names(json.loads(written.to_bytes())) | more
