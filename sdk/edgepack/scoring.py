@@ -9,7 +9,7 @@ import numpy as np
 
 from edgepack_runtime.tensors import Array
 
-__all__ = ["BLOCK", "ClassPair", "CountPair", "MeanPair", "RankPair", "class_scores", "signal_values"]
+__all__ = ["BLOCK", "ClassPair", "CountPair", "HitPair", "MeanPair", "RankPair", "class_scores", "signal_values"]
 
 # Positions of one sample fail together: so many count as one decision where nothing is known of failures.
 BLOCK = 10
@@ -34,6 +34,30 @@ class MeanPair:
 
     def scores(self, weights: Array) -> tuple[Array, Array]:
         """Return the mean of source and candidate for each row of weights."""
+        total = weights.sum(1)
+        return weights @ self.source / total, weights @ self.candidate / total
+
+
+@dataclass(frozen=True, slots=True)
+class HitPair:
+    """The share of right samples, [n] of true and false each."""
+
+    source: Array
+    candidate: Array
+    sign: float = 1.0
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(self.source)
+
+    @property
+    def stake(self) -> float:
+        """What one more wrong sample would cost."""
+        return 1 / len(self.source)
+
+    def scores(self, weights: Array) -> tuple[Array, Array]:
+        """Return the share of source and candidate for each row of weights."""
         total = weights.sum(1)
         return weights @ self.source / total, weights @ self.candidate / total
 

@@ -56,11 +56,11 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"converters._onnx_advice", "converters._onnx_disputed", "converters._onnx_recurrent"}
     | {"converters._onnx_products"}
     | {"converters._onnx_tf_shim", "_layout_graph", "converters._bisect", "converters._tf_float32"}
-    | {"drop", "layer_probe"}
+    | {"layer_probe", "pairing"}
     | {"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "toolchaindoctor", "userland"},
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"})
     | {"converters._torch_archive"}
-    | {"budgets", "layer_plan"},
+    | {"budgets", "drop", "layer_plan"},
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"})
     | {"layer_error"},
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"}),
