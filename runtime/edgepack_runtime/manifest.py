@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from edgepack_runtime._fields import Fields, canonical_json, parse_json
 from edgepack_runtime.errors import FormatError, SchemaError
+from edgepack_runtime.processing import Processing, take_processing
 from edgepack_runtime.profile import SCHEMES, DeviceProfile
 from edgepack_runtime.table import is_name
 from edgepack_runtime.tensors import TensorSpec
@@ -129,6 +130,7 @@ class Manifest:
     provenance: Provenance
     evidence: tuple[Evidence, ...]
     requires: tuple[Requirement, ...] = ()
+    processing: Processing | None = None
 
     def to_bytes(self) -> bytes:
         """Return the canonical JSON text `from_bytes` reads."""
@@ -157,6 +159,7 @@ class Manifest:
                 "evidence": [_evidence_to_json(item) for item in self.evidence],
             }
             | ({"requires": requires} if requires else {})
+            | ({} if self.processing is None else {"processing": self.processing.to_json()})
         )
 
     @classmethod
@@ -186,11 +189,19 @@ class Manifest:
             provenance=_provenance(fields.take_table("provenance")),
             evidence=tuple(_evidence(item) for item in fields.take_tables("evidence")),
             requires=_requires(fields),
+            processing=_processing(fields),
         )
         if manifest.name in {required.product for required in manifest.requires}:
             fields.refuse("requires", f"{manifest.name} requires itself")
         fields.finish()
         return manifest
+
+
+def _processing(fields: Fields) -> Processing | None:
+    if "processing" not in fields.names():
+        # So that a wrong name is told together with the right ones.
+        return fields.take("processing", Processing, None)
+    return take_processing(fields.take_table("processing"))
 
 
 def _requires(fields: Fields) -> tuple[Requirement, ...]:

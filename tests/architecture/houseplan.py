@@ -11,7 +11,7 @@ MAX_LINES = 400
 DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors"}),
     frozenset({"_fields", "_files", "apart", "compression", "container", "encryption", "latency"}),
-    frozenset({"capabilities"}),
+    frozenset({"capabilities", "processing"}),
     frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "slots", "state", "trust"}),
     frozenset(
@@ -128,7 +128,8 @@ CORE = tuple(
     f"{DEVICE}.{name}"
     for name in (
         "_fields", "capabilities", "compression", "container", "encryption", "golden", "grants", "manifest",
-        "profile", "signing", "slots", "state", "store", "table", "tensors", "trust", "trust_update", "verify",
+        "processing", "profile", "signing", "slots", "state", "store", "table", "tensors", "trust",
+        "trust_update", "verify",
     )
 )  # fmt: skip
 IMPURE_MODULES = {

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "processing.h"
 #include "profile.h"
 
 enum { DIMENSIONS_MOST = 8, REQUIREMENTS_MOST = 64 };
@@ -177,6 +178,7 @@ static bool is_manifest(const json *value)
         {"provenance", is_provenance, WANTED},
         {"evidence", is_evidence, WANTED},
         {"requires", is_requirements, OPTIONAL},
+        {"processing", is_processing, OPTIONAL},
     };
     return HAS(value, members);
 }

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tools.vectors import front, manifest, profile, requires, sealed, table
+from tools.vectors import front, manifest, processing, profile, requires, sealed, table
 from tools.vectors.keys import pkcs8, spki
 from tools.vectors.trust import trust_vectors
 from tools.vectors.trustlayout import TrustVector
@@ -36,6 +36,7 @@ GROUPS: Mapping[str, Callable[[], Iterator[Vector]]] = {
     "manifest": manifest.manifest,
     "profile": profile.profile,
     "requires": requires.requires,
+    "processing": processing.processing,
 }
 
 

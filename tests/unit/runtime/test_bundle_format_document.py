@@ -14,6 +14,7 @@ from bundlekit import Recipe, make, open_all
 from doctext import section, text_of
 from edgepack_runtime.container import Preamble
 from edgepack_runtime.manifest import AS_IS, MIXED, VERDICTS
+from edgepack_runtime.processing import _RULES
 from edgepack_runtime.profile import ARCHITECTURES, ENGINES, SCHEMES
 from edgepack_runtime.table import EntryRole
 from edgepack_runtime.tensors import DTYPES
@@ -75,5 +76,16 @@ def test_the_members_documented_are_those_of_a_manifest() -> None:
     }
     # No members: how versions look. Not in this manifest: what its profile does not set.
     more = _names(FULL["profile"]) | {"latency_ms", "budget.latency_ms", "requires", "product", "security_version"}
+    more |= {"processing"}
     members = _names(json.loads(written.to_bytes())) | more
     assert told - {"glibc", "musl", "3."} == members | choices
+
+
+def test_the_members_and_choices_of_processing_are_those_documented() -> None:
+    told = set(re.findall(r"`([^`\s]+)`", section(text_of(DOCUMENT), "### What happens before and behind a model")))
+    choices = {word for part in _RULES.values() for rule in part.values() for word in _choices(rule)}
+    assert told - {"processing"} == _RULES.keys() | {name for part in _RULES.values() for name in part} | choices
+
+
+def _choices(rule: object) -> set[str]:
+    return {word for word in rule if isinstance(word, str)} if isinstance(rule, tuple) else set()

@@ -1,0 +1,125 @@
+#include "processing.h"
+
+static const double LARGE = 1e9, SMALL = 1e-9;
+
+static bool is_from(const json *value, int64_t least, int64_t most)
+{
+    return is_integer(value) && value->integer >= least && value->integer <= most;
+}
+
+static bool is_offset(const json *value)
+{
+    return is_number(value) && value->number >= -LARGE && value->number <= LARGE;
+}
+
+static bool is_divisor(const json *value)
+{
+    return is_number(value) && value->number >= SMALL && value->number <= LARGE;
+}
+
+static bool is_offsets(const json *value)
+{
+    return is_list_of(value, is_offset);
+}
+
+static bool is_divisors(const json *value)
+{
+    return is_list_of(value, is_divisor);
+}
+
+static bool is_side(const json *value)
+{
+    return is_from(value, 0, 4096);
+}
+
+static bool is_pixel(const json *value)
+{
+    return is_from(value, 0, 255);
+}
+
+static bool is_top(const json *value)
+{
+    return is_from(value, 1, 1000);
+}
+
+static bool is_layout(const json *value)
+{
+    static const char *const choices[] = {"nhwc", "nchw", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_colours(const json *value)
+{
+    static const char *const choices[] = {"rgb", "bgr", "gray", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_fit(const json *value)
+{
+    static const char *const choices[] = {"stretch", "crop", "short_side", "pad", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_resize(const json *value)
+{
+    static const char *const choices[] = {"bilinear", "antialias", "pillow", "nearest", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_activation(const json *value)
+{
+    static const char *const choices[] = {"none", "softmax", "sigmoid", NULL};
+    return is_one_of(value, choices);
+}
+
+/* A member that was found to be text. */
+static bool says(const json *object, const char *name, const char *word)
+{
+    const char *const choices[] = {word, NULL};
+    return is_one_of(json_member(object, name), choices);
+}
+
+static bool is_one_or_each_colour(const json *image, const char *name)
+{
+    size_t count = json_count(json_member(image, name));
+    return count == 1 || (count == 3 && !says(image, "colours", "gray"));
+}
+
+static bool is_image(const json *value)
+{
+    static const member members[] = {
+        {"input", is_text, WANTED},
+        {"layout", is_layout, WANTED},
+        {"colours", is_colours, WANTED},
+        {"fit", is_fit, WANTED},
+        {"short_side", is_side, WANTED},
+        {"fill", is_pixel, WANTED},
+        {"resize", is_resize, WANTED},
+        {"divisor", is_divisor, WANTED},
+        {"mean", is_offsets, WANTED},
+        {"std", is_divisors, WANTED},
+    };
+    return HAS(value, members) && is_one_or_each_colour(value, "mean") && is_one_or_each_colour(value, "std")
+        && says(value, "fit", "short_side") == (json_member(value, "short_side")->integer > 0)
+        && (says(value, "fit", "pad") || json_member(value, "fill")->integer == 0);
+}
+
+static bool is_classes(const json *value)
+{
+    static const member members[] = {
+        {"output", is_text, WANTED},
+        {"activation", is_activation, WANTED},
+        {"top", is_top, WANTED},
+        {"threshold", is_offset, WANTED},
+    };
+    return HAS(value, members);
+}
+
+bool is_processing(const json *value)
+{
+    static const member members[] = {
+        {"image", is_image, OPTIONAL},
+        {"classes", is_classes, OPTIONAL},
+    };
+    return HAS(value, members) && json_count(value) > 0;
+}
