@@ -19,7 +19,7 @@ from edgepack.candidate import Samples
 from edgepack.dataset import bind_feeds, join_feeds, take_samples
 from edgepack.edgecases import EdgeCases, edge_cases, no_edge_cases
 from edgepack.errors import ConversionError, ParityError, SourceModelError, ToolchainError, WorkerError
-from edgepack.inputs import BuildInputs
+from edgepack.inputs import SourceInputs
 from edgepack.layout import laid_out, turned_arrays
 from edgepack.model import Conversion, ConversionRequest, Divergence, Export, SourceModel, StepRecord, TFLiteModel
 from edgepack.parity import Comparison, constant_notes, parity_evidence, parity_tolerance
@@ -60,7 +60,7 @@ class _Trip:
     """
 
     recipe: Recipe
-    inputs: BuildInputs
+    inputs: SourceInputs
     feeds: Mapping[str, Array]
     real: int
     cases: EdgeCases
@@ -84,7 +84,7 @@ def host_place(reporter: Reporter) -> Workplace:
     return Workplace(python=Path(sys.executable), log=reporter.log, say=reporter.say)
 
 
-def convert_source(recipe: Recipe, inputs: BuildInputs, *, offline: bool, reporter: Reporter) -> Converted:
+def convert_source(recipe: Recipe, inputs: SourceInputs, *, offline: bool, reporter: Reporter) -> Converted:
     """Return the model from the first route whose result is equal to the source.
 
     Args:
@@ -245,7 +245,7 @@ def _in_layout(comparison: Comparison, wanted: Sequence[str]) -> Comparison:
     )
 
 
-def _real(comparison: Comparison, inputs: BuildInputs) -> Samples:
+def _real(comparison: Comparison, inputs: SourceInputs) -> Samples:
     """Return the samples alone: nothing made up may calibrate, be evaluated or become a golden tensor."""
     return Samples(
         feeds=take_samples(comparison.feeds, slice(comparison.real)),

@@ -24,16 +24,22 @@ from edgepack_runtime.grants import RecipientKey
 from edgepack_runtime.keyfiles import PassphraseSource
 from edgepack_runtime.profile import DeviceProfile
 
-__all__ = ["BuildInputs", "check_output", "read_inputs"]
+__all__ = ["BuildInputs", "SourceInputs", "check_output", "read_inputs", "read_source"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildInputs:
-    """What a build was given, read and checked."""
+class SourceInputs:
+    """The source model and the data, read and checked."""
 
     source: SourceModel
     calibration: Dataset
     evaluation: Dataset | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildInputs(SourceInputs):
+    """What a build was given, read and checked."""
+
     profiles: tuple[DeviceProfile, ...]
     labels: tuple[str, ...]
     release: Release = field(repr=False)
@@ -57,6 +63,36 @@ def read_inputs(
     profiles = tuple(load_profile(name) for name in recipe.profiles) if for_devices else ()
     if len({p.name for p in profiles}) != len(profiles):
         raise RecipeError(f"one profile is named twice, by an alias: {', '.join(recipe.profiles)}")
+    given = read_source(recipe)
+    evaluation = given.evaluation
+    if evaluation is None and recipe.gate.asked:
+        raise DatasetError(
+            f"the metric {recipe.gate.judged.name} is asked for without evaluation samples to measure it on",
+            hint="name them with --evaluation; without labels in them, it is measured against the float source",
+        )
+    if evaluation is not None and evaluation.labels is None:
+        reporter.say(
+            f"evaluation data {evaluation.path}: no labels in it, so that all that is measured is agreement with the "
+            "float source; store them as 'y' if there are any"
+        )
+    return BuildInputs(
+        source=given.source,
+        calibration=given.calibration,
+        evaluation=evaluation,
+        profiles=profiles,
+        labels=() if recipe.labels is None else _read_labels(recipe.labels),
+        release=_release(recipe, profiles, reporter, passphrase),
+    )
+
+
+def read_source(recipe: Recipe) -> SourceInputs:
+    """Return the model and the data that `recipe` names.
+
+    Raises:
+        SourceModelError: the model is missing, of no known format, or would execute code.
+        DatasetError: the data cannot be read, or is of another kind.
+        RecipeError: the model needs something that is not named.
+    """
     source = detect(recipe.model)
     if source.format == "torch_state" and recipe.module is None:
         raise RecipeError(
@@ -69,24 +105,7 @@ def read_inputs(
         refuse_pickle(recipe.model)
     calibration = load_dataset(recipe.calibration, "calibration")
     evaluation = None if recipe.evaluation is None else load_dataset(recipe.evaluation, "evaluation")
-    if evaluation is None and recipe.gate.asked:
-        raise DatasetError(
-            f"the metric {recipe.gate.judged.name} is asked for without evaluation samples to measure it on",
-            hint="name them with --evaluation; without labels in them, it is measured against the float source",
-        )
-    if evaluation is not None and evaluation.labels is None:
-        reporter.say(
-            f"evaluation data {evaluation.path}: no labels in it, so that all that is measured is agreement with the "
-            "float source; store them as 'y' if there are any"
-        )
-    return BuildInputs(
-        source=source,
-        calibration=calibration,
-        evaluation=evaluation,
-        profiles=profiles,
-        labels=() if recipe.labels is None else _read_labels(recipe.labels),
-        release=_release(recipe, profiles, reporter, passphrase),
-    )
+    return SourceInputs(source=source, calibration=calibration, evaluation=evaluation)
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

@@ -37,13 +37,17 @@ class WeightFacts:
 class LayerFacts:
     """`constant` is the largest magnitude among the operator's constants that are no weights, 0 without any.
 
-    `readers` are the kinds of the operators that read the layer's output, `inputs` how what it reads is stored.
+    `readers` are the kinds of the operators that read the layer's output, `inputs` how what it reads is stored, and
+    `sources` the float tensors of that. `magnifier` is the kind of an operator not far behind it that tells apart
+    values close to zero, empty without one.
     """
 
     weights: WeightFacts | None
     constant: float
     readers: tuple[str, ...]
     inputs: tuple[Numbers, ...]
+    sources: tuple[int, ...]
+    magnifier: str
 
 
 def weight_facts(weights: Array, kind: str, stored: TensorView) -> WeightFacts:

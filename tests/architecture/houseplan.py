@@ -63,8 +63,9 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"budgets", "drop", "layer_plan"},
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"})
     | {"layer_error"},
-    frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"}),
-    frozenset({"converters._onnx_ml", "converters._onnx_select"}),
+    frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"})
+    | {"layer_reason"},
+    frozenset({"converters._onnx_ml", "converters._onnx_select"}) | {"diagnosis"},
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
         | {"passes._biases"}
@@ -88,13 +89,15 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
     frozenset({"conversion", "offline", "probe_import"}),
-    frozenset({"builder", "micro"}),
-    frozenset({"cli.options", "cli.request", "cli.show"}),
-    frozenset({"cli.request_trust", "cli.show_keys", "cli.show_micro", "cli.show_profiles", "cli.show_toolchains"}),
+    frozenset({"builder", "micro"}) | {"diagnose"},
+    frozenset({"cli.options", "cli.request", "cli.show"}) | {"cli.request_diagnose"},
+    frozenset({"cli.request_trust", "cli.show_keys", "cli.show_micro", "cli.show_profiles", "cli.show_toolchains"})
+    | {"cli.show_diagnose"},
     frozenset(
         {
             "cli.commands_build",
             "cli.commands_device",
+            "cli.commands_diagnose",
             "cli.commands_grant",
             "cli.commands_keys",
             "cli.commands_micro",

@@ -11,6 +11,7 @@ import typer
 from edgepack import __version__
 from edgepack.cli.commands_build import build
 from edgepack.cli.commands_device import device
+from edgepack.cli.commands_diagnose import diagnose
 from edgepack.cli.commands_grant import grant
 from edgepack.cli.commands_keys import keys
 from edgepack.cli.commands_micro import micro
@@ -32,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(build)
+app.command()(diagnose)
 app.command()(probe)
 app.add_typer(device, name="device")
 app.add_typer(grant, name="grant")

@@ -1,0 +1,78 @@
+"""From what `edgepack diagnose` was told to a diagnosis: of two files, of a source model, or of this folder's."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.diagnose import Files, Sampling, diagnose_files, diagnose_recipe
+from edgepack.diagnosis import Diagnosis
+from edgepack.errors import RecipeError
+from edgepack.recipe import FILE_NAME, Recipe, load_recipe
+from edgepack.reporter import Reporter
+
+__all__ = ["Question", "ask"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the command line said; None is what was not said."""
+
+    model: Path | None
+    float_model: Path | None
+    data: Path | None
+    precision: str | None
+    profile: str | None
+    calibration: Path | None
+
+
+def ask(question: Question, sampling: Sampling, reporter: Reporter) -> Diagnosis:
+    """Return the diagnosis.
+
+    Raises:
+        RecipeError: something is missing, or does not go together.
+        EdgepackError: what was named cannot be read, converted, quantized or looked into.
+    """
+    if question.float_model is not None:
+        return diagnose_files(_files(question, question.float_model), sampling, reporter)
+    if question.precision is None:
+        raise RecipeError(
+            "which quantized model? Neither --float nor --precision is given",
+            hint="edgepack diagnose QUANTIZED.tflite --float FLOAT.tflite --data FILE, or edgepack diagnose MODEL "
+            "--precision full_integer --profile NAME --data FILE",
+        )
+    return diagnose_recipe(_recipe(question), question.precision, sampling, reporter)
+
+
+def _files(question: Question, float_model: Path) -> Files:
+    extra = [
+        name
+        for name, value in (("--precision", question.precision), ("--calibration", question.calibration))
+        if value is not None
+    ]
+    if extra:
+        raise RecipeError(f"{' and '.join(extra)}: with --float the quantized model is given, none is made")
+    if question.model is None or question.data is None:
+        raise RecipeError("with --float, the quantized .tflite and --data FILE are needed too")
+    return Files(quantized=question.model, float_model=float_model, data=question.data, profile=question.profile)
+
+
+def _recipe(question: Question) -> Recipe:
+    if question.model is None:
+        if not Path(FILE_NAME).exists():
+            raise RecipeError(f"no model is named, and there is no {FILE_NAME} in this folder")
+        base = load_recipe(Path(FILE_NAME))
+        said = {"calibration": question.calibration, "evaluation": question.data}
+        profiles = base.profiles if question.profile is None else (question.profile,)
+        changes = {name: path for name, path in said.items() if path is not None}
+        return dataclasses.replace(base, profiles=profiles, **changes)  # type: ignore[arg-type]
+    if question.profile is None or question.data is None:
+        raise RecipeError(f"quantizing {question.model} also needs --profile NAME and --data FILE")
+    return Recipe(
+        model=question.model,
+        calibration=question.calibration or question.data,
+        evaluation=None if question.calibration is None else question.data,
+        profiles=(question.profile,),
+        output=Path(),
+    )
