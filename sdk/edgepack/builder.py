@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgepack.auto import search_for
 from edgepack.budgets import worse_than_float
 from edgepack.candidate import Bench, Candidate, Samples, apply_pass, environment_of, examine
 from edgepack.conversion import convert_source, host_place
@@ -23,6 +24,7 @@ from edgepack.release import Chosen, Work, pack_chosen
 from edgepack.reporter import Reporter
 from edgepack.schemes import scheme_of
 from edgepack.toolchain import engine_toolchain, ensure
+from edgepack.trials import Search
 from edgepack.userland import Userland, userland_for
 from edgepack.worker import Workplace
 from edgepack_runtime._files import write_all_whole
@@ -34,10 +36,15 @@ from edgepack_runtime.protection import Protection, protection_of
 
 __all__ = ["BuildResult", "build"]
 
+_FLOAT_SCHEMES = ("float32", "float16")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """One bundle that was written, and the candidates it was chosen from (the last one is the one shipped)."""
+    """One bundle that was written, and the candidates it was chosen from (the last one is the one shipped).
+
+    `search` is the report of a search (``--optimize auto``), None without one.
+    """
 
     profile: DeviceProfile
     path: Path
@@ -46,6 +53,7 @@ class BuildResult:
     manifest: Manifest
     candidates: tuple[Candidate, ...]
     recipients: int
+    search: Search | None = None
 
     @property
     def protection(self) -> Protection:
@@ -98,6 +106,7 @@ def build(
             manifest=bundle.manifest,
             candidates=(*item.tried, item.candidate),
             recipients=len(inputs.release.recipients),
+            search=item.search,
         )
         for item, bundle in zip(chosen, packed, strict=True)
     )
@@ -169,6 +178,12 @@ def _choose(work: Work, reporter: Reporter) -> tuple[list[Chosen], tuple[Refusal
     calibration = work.samples.calibration_feeds()
     source_scheme = scheme_of(work.model.data)
     for profile in work.inputs.profiles:
+        if work.recipe.optimize.search and source_scheme in _FLOAT_SCHEMES:
+            found, refused = search_for(work, profile, reporter)
+            refusals += refused
+            if found is not None:
+                chosen.append(_told(found, work, reporter))
+            continue
         engine = f"{profile.engine.name}=={profile.engine.version}"
         tried: list[Candidate] = []
         for scheme in _schemes(work.recipe, profile, source_scheme):
@@ -184,15 +199,21 @@ def _choose(work: Work, reporter: Reporter) -> tuple[list[Chosen], tuple[Refusal
             with reporter.step(f"running the {scheme} model under {engine} for {profile.name}"):
                 candidate = examine(quantized[order], scheme, profile, work.samples, work.bench)
             if not candidate.refusals:
-                doubts = _worse(candidate, profile, work)
-                for text in doubts:
-                    reporter.say(text)
-                chosen.append(Chosen(profile=profile, candidate=candidate, tried=tuple(tried), notes=doubts))
+                found = Chosen(profile=profile, candidate=candidate, tried=tuple(tried))
+                chosen.append(_told(found, work, reporter))
                 break
             tried.append(candidate)
         else:
             refusals += [refusal for candidate in tried for refusal in candidate.refusals]
     return chosen, tuple(refusals)
+
+
+def _told(item: Chosen, work: Work, reporter: Reporter) -> Chosen:
+    """Return what was chosen with what is to be signed of it, once it was told."""
+    doubts = _worse(item.candidate, item.profile, work)
+    for text in (*item.notes, *doubts):
+        reporter.say(text)
+    return replace(item, notes=(*item.notes, *doubts))
 
 
 def _worse(candidate: Candidate, profile: DeviceProfile, work: Work) -> tuple[str, ...]:
@@ -207,7 +228,7 @@ def _worse(candidate: Candidate, profile: DeviceProfile, work: Work) -> tuple[st
 def _way_out(work: Work) -> str | None:
     """Return which other precisions could be tried; None where all were, or the source has no float weights."""
     recipe, profiles = work.recipe, work.inputs.profiles
-    if recipe.schemes == (AUTO,) or scheme_of(work.model.data) not in ("float32", "float16"):
+    if recipe.schemes == (AUTO,) or recipe.optimize.search or scheme_of(work.model.data) not in _FLOAT_SCHEMES:
         return None
     tried = set(recipe.schemes) or {p.quantization[0] for p in profiles}
     left = [s for s in SCHEMES if s not in tried and all(s in p.quantization for p in profiles)]

@@ -145,6 +145,11 @@ def _refuse_what_bundles_have(recipe: Recipe) -> None:
         "--requires": recipe.requires,
         "--security-version": recipe.security_version != 1,
     }
+    if recipe.optimize.search:
+        raise RecipeError(
+            "--optimize auto times candidates under a device's engine, which a microcontroller does not have",
+            hint="name precisions with --precision; the first that passes is taken",
+        )
     if named := [option for option, value in given.items() if value]:
         raise RecipeError(
             f"{', '.join(named)}: said of bundles, and a microcontroller gets none",

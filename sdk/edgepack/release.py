@@ -18,6 +18,7 @@ from edgepack.proof import prove_on_board
 from edgepack.recipe import Recipe, parse_requires
 from edgepack.schemes import is_stateful
 from edgepack.tolerances import REPEATED, SIGNED
+from edgepack.trials import Search
 from edgepack.userland import Userland
 from edgepack_runtime.golden import GoldenSample, compare_golden, pack_golden
 from edgepack_runtime.manifest import Evidence, Golden, Manifest, ModelDescription, Provenance, Step
@@ -51,12 +52,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The candidate shipped for a profile, those that were refused before it, and what to sign of the choice."""
+    """The candidate shipped for a profile, those that were refused before it, and what to sign of the choice.
+
+    `search` is the report of the search that found it, None where the candidates were given.
+    """
 
     profile: DeviceProfile
     candidate: Candidate
     tried: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
+    search: Search | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "toolchaindoctor", "userland"},
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"})
     | {"converters._torch_archive"}
-    | {"budgets", "drop", "layer_plan"},
+    | {"budgets", "drop", "layer_plan", "trials"},
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"})
     | {"layer_error"},
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"})
@@ -82,17 +82,18 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         {"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
         | {"converters._torch_sources", "passes._choose", "passes._quantizer", "proof"}
     ),
-    frozenset({"micro_judge", "parity", "passes._static", "roads"}),
+    frozenset({"holdout", "micro_judge", "parity", "passes._static", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.onnx_tf", "converters.saved_model", "converters.tflite"}
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer", "passes.mixed"}
         | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
     frozenset({"conversion", "offline", "probe_import"}),
+    frozenset({"auto"}),
     frozenset({"builder", "micro"}) | {"diagnose"},
     frozenset({"cli.options", "cli.request", "cli.show"}) | {"cli.request_diagnose"},
     frozenset({"cli.request_trust", "cli.show_keys", "cli.show_micro", "cli.show_profiles", "cli.show_toolchains"})
-    | {"cli.show_diagnose"},
+    | {"cli.show_diagnose", "cli.show_search"},
     frozenset(
         {
             "cli.commands_build",

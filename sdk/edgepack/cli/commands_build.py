@@ -56,6 +56,21 @@ def build(
     max_size: Annotated[
         str | None, typer.Option(metavar="120kB", help="Largest model, in bytes or with B, kB, MB, KiB or MiB.")
     ] = None,
+    optimize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto",
+            help="auto: measure many candidates, layers of mixed precision among them, and ship the best one within "
+            "the budget, judged on evaluation samples that no choice was made by. Stopped, it goes on where it was.",
+        ),
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(metavar="size|latency", help="What --optimize auto makes small. Default: size.")
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="How many candidates --optimize auto may measure. Default: 40.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Which samples --optimize auto holds out. Default: 0.")] = None,
     precision: Annotated[
         list[str] | None,
         typer.Option(
@@ -163,6 +178,7 @@ def build(
     from edgepack.cli.request import Overrides, module_from, recipe_from
     from edgepack.cli.show import ConsoleReporter, show_build
     from edgepack.cli.show_micro import show_micro_build
+    from edgepack.cli.show_search import show_searches
     from edgepack.micro import build_micro, micros_of
     from edgepack.passphrase import passphrase_from
 
@@ -180,6 +196,10 @@ def build(
             confidence=confidence,
             max_latency=max_latency,
             max_size=max_size,
+            search=optimize,
+            objective=objective,
+            candidates=candidates,
+            seed=seed,
             schemes=tuple(precision or ()),
             pass_options=tuple(pass_option or ()),
             signing_key=key,
@@ -205,4 +225,7 @@ def build(
         results = build_micro(recipe, micros, offline=offline, reporter=reporter, passphrase=passphrase)
         show_micro_build(results, as_json=as_json)
         return
-    show_build(run_build(recipe, offline=offline, reporter=reporter, passphrase=passphrase), as_json=as_json)
+    built = run_build(recipe, offline=offline, reporter=reporter, passphrase=passphrase)
+    if not as_json:
+        show_searches(built)
+    show_build(built, as_json=as_json)

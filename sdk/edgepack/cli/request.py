@@ -35,6 +35,8 @@ __all__ = [
     "trust_from",
 ]
 
+_OPTIMIZE = ("max_latency", "max_size", "search", "objective", "candidates", "seed")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
@@ -51,6 +53,10 @@ class Overrides:
     confidence: float | None
     max_latency: str | None
     max_size: str | None
+    search: str | None
+    objective: str | None
+    candidates: int | None
+    seed: int | None
     schemes: tuple[str, ...]
     pass_options: tuple[str, ...]
     signing_key: str | None
@@ -109,8 +115,8 @@ def recipe_from(said: Overrides) -> Recipe:
         for field in dataclasses.fields(Recipe)
         if hasattr(said, field.name) and getattr(said, field.name) not in (None, ())
     }
-    optimize = {"max_latency": said.max_latency, "max_size": said.max_size}
-    changes["optimize"] = dataclasses.replace(base.optimize, **{k: v for k, v in optimize.items() if v is not None})
+    optimize = {name: getattr(said, name) for name in _OPTIMIZE if getattr(said, name) is not None}
+    changes["optimize"] = dataclasses.replace(base.optimize, **optimize)
     changes["passes"] = base.passes.changed(parse_pass_options(said.pass_options))
     converter = {"inputs": list(said.inputs), "signature_key": said.signature_key}
     options = parse_json(base.converter.encode(), "converter options")

@@ -190,6 +190,7 @@ def _build_json(result: BuildResult) -> dict[str, object]:
             }
             for candidate in result.candidates
         ],
+        "search": None if result.search is None else dataclasses.asdict(result.search),
         "manifest": json.loads(result.manifest.to_bytes()),
     }
 
