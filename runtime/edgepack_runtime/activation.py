@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from edgepack_runtime.device import Device
 from edgepack_runtime.errors import BundleError, EdgepackError, EngineError, FileError, SchemaError, StoreError
+from edgepack_runtime.observe import event
 from edgepack_runtime.session import Session, open_bundle
 from edgepack_runtime.slots import Moment, Product, Slot, SlotState
 from edgepack_runtime.statefile import StateFolder
@@ -127,7 +127,8 @@ def _settle(session: Session, record: Product, floor: int, device: Device) -> No
         try:
             _raise_floor(header, device)
         except EdgepackError as error:
-            logging.getLogger(__package__).warning("%s: the floor was not raised: %s", record.name, error.message)
+            why = f"{record.name}: the floor was not raised: {error.message}"
+            event("floor_not_raised", why, warning=True, product=record.name)
     if spare is not None and spare.state is SlotState.FAILED:
         _say(session, record.name, spare, active)
 
@@ -139,6 +140,8 @@ def _report(session: Session, product: str, number: int, device: Device) -> None
     if active is not None and active.number == number:
         _raise_floor(session.bundle.header, device)
     session.on_healthy = None
+    version = session.manifest.version
+    event("healthy", f"{product} {version} is reported healthy", product=product, version=version)
 
 
 def _raise_floor(header: Header, device: Device) -> None:
@@ -148,7 +151,8 @@ def _raise_floor(header: Header, device: Device) -> None:
 
 def _say(session: Session, product: str, given_up: Slot, running: Slot) -> None:
     session.notice = f"{product} {given_up.version}: {given_up.note}; {running.version} runs instead"
-    logging.getLogger(__package__).warning("%s", session.notice)
+    versions = {"given_up": given_up.version, "running": running.version}
+    event("fell_back", session.notice, warning=True, product=product, **versions)
 
 
 def _now() -> Moment:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgepack_runtime.engines import Engine
 from edgepack_runtime.errors import EngineError
+from edgepack_runtime.observe import Meter
 
 if TYPE_CHECKING:
     from edgepack_runtime.tensors import Array
@@ -23,10 +24,10 @@ class Pool:
     What an interpreter needs beside the weights, its tensors and what it packs of weights, is there once for each.
     """
 
-    __slots__ = ("_closing", "_engines", "_free", "_lock", "_outputs")
+    __slots__ = ("_closing", "_engines", "_free", "_lock", "_meter", "_outputs")
 
-    def __init__(self, engines: Sequence[Engine], outputs: tuple[str, ...]) -> None:
-        self._engines, self._outputs = tuple(engines), outputs
+    def __init__(self, engines: Sequence[Engine], outputs: tuple[str, ...], meter: Meter) -> None:
+        self._engines, self._outputs, self._meter = tuple(engines), outputs, meter
         self._free: queue.SimpleQueue[Engine | None] = queue.SimpleQueue()
         for engine in engines:
             self._free.put(engine)
@@ -48,7 +49,8 @@ class Pool:
         try:
             if engine is None or self._closing:
                 raise EngineError("the pool is closed", hint="make a new one: session.pool(n)")
-            outputs = engine.run(feeds)
+            # Without the wait for an interpreter: it says how busy the application is, not how fast the model.
+            outputs = self._meter.timed(engine.run, feeds)
         finally:
             # What closed the pool is handed on to the next one that waits.
             self._free.put(engine)

@@ -22,6 +22,7 @@ from edgepack_runtime.errors import EngineError, SelfTestError
 from edgepack_runtime.golden import Replay, replay_golden
 from edgepack_runtime.latency import Latency, measure
 from edgepack_runtime.manifest import Manifest
+from edgepack_runtime.observe import Meter, Metrics, event
 from edgepack_runtime.plaintext import PlaintextModel, forbid_core_dumps
 from edgepack_runtime.pool import Pool
 from edgepack_runtime.selftest import StoredGolden
@@ -84,6 +85,8 @@ class Session:
         self._golden = golden
         self._model = model
         self._engine = engine
+        self._names = tuple(spec.name for spec in self.outputs)
+        self._meter = Meter()
         # Set by the store: see `edgepack_runtime.activation`.
         self.notice: str | None = None
         self.on_healthy: Callable[[], None] | None = None
@@ -110,8 +113,8 @@ class Session:
             InputError: a name, shape or dtype does not fit; nothing is cast.
             EngineError: the engine failed, or the session is closed.
         """
-        outputs = self._engine.run(feeds)
-        return {spec.name: outputs[spec.name] for spec in self.outputs}
+        outputs = self._meter.timed(self._engine.run, feeds)
+        return {name: outputs[name] for name in self._names}
 
     def reset(self) -> None:
         """Forget the state a stateful model carries from run to run; its model is loaded again.
@@ -164,7 +167,7 @@ class Session:
             for engine in engines:
                 engine.close()
             raise
-        return Pool(engines, tuple(spec.name for spec in self.outputs))
+        return Pool(engines, self._names, self._meter)
 
     def warmup(self, runs: int = 1) -> None:
         """Run the model on zeros, so that the first real run is as fast as the others; resets a stateful model.
@@ -218,6 +221,15 @@ class Session:
                 f"{self.bundle.header.engine}=={self.bundle.header.engine_version}",
             )
         return replay
+
+    def metrics(self) -> Metrics:
+        """Return what its runs and those of its pools came to; `edgepack_runtime.observe` writes them down."""
+        return self._meter.metrics(
+            model=self.bundle.header.product,
+            version=self.manifest.version,
+            profile=self.bundle.header.profile,
+            engine=self.engine,
+        )
 
     def report_healthy(self) -> None:
         """Say that this model does its work here, as often as you like: that ends the trial of a bundle in the store.
@@ -295,6 +307,15 @@ def open_bundle(
             session.self_test()
         # It is good: from here on the caller closes it, and with it the file.
         opened.pop_all()
+    header = bundle.header
+    event(
+        "opened",
+        f"{header.product} {manifest.version} is open on {session.engine}",
+        product=header.product,
+        version=manifest.version,
+        security_version=header.security_version,
+        engine=session.engine,
+    )
     return session
 
 

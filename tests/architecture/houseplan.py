@@ -10,7 +10,7 @@ MAX_LINES = 400
 # A module imports modules of lower tiers only. Names are without the package; "" is the package itself.
 DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors"}),
-    frozenset({"_fields", "_files", "apart", "compression", "container", "encryption", "latency"}),
+    frozenset({"_fields", "_files", "apart", "compression", "container", "encryption", "latency", "observe"}),
     frozenset({"capabilities", "processing"}),
     frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "slots", "state", "trust"}),

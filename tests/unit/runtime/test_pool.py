@@ -14,6 +14,7 @@ import pytest
 import realbundle
 from edgepack_runtime.errors import EngineError, InputError
 from edgepack_runtime.latency import measure
+from edgepack_runtime.observe import Meter
 from edgepack_runtime.session import open_bundle
 
 
@@ -89,7 +90,7 @@ def test_as_many_run_at_a_time_as_there_are_interpreters():
     from edgepack_runtime.pool import Pool
 
     engines = [Slow(), Slow()]
-    with Pool(engines, ()) as pool, ThreadPoolExecutor(3) as threads:
+    with Pool(engines, (), Meter()) as pool, ThreadPoolExecutor(3) as threads:
         waiting = [threads.submit(pool.run, {}) for _ in range(3)]
         began = [engine.running.acquire(timeout=20) for engine in engines]
         third = any(engine.running.acquire(timeout=0.2) for engine in engines)
@@ -102,7 +103,7 @@ def test_closing_waits_for_a_run_and_refuses_those_that_wait():
     from edgepack_runtime.pool import Pool
 
     engine = Slow()
-    pool = Pool([engine], ())
+    pool = Pool([engine], (), Meter())
     with ThreadPoolExecutor(3) as threads:
         runs = threads.submit(pool.run, {})
         assert engine.running.acquire(timeout=20)
@@ -155,7 +156,7 @@ def test_awaiting_a_run_does_not_hold_up_the_event_loop():
 
     async def both() -> dict:
         engine = Slow()
-        pool = Pool([engine], ())
+        pool = Pool([engine], (), Meter())
         waiting = asyncio.create_task(pool.arun({}))
         await asyncio.sleep(0.05)
         engine.go.set()
@@ -169,7 +170,7 @@ def test_a_cancelled_run_gives_its_interpreter_back():
 
     async def cancelled() -> dict:
         engine = Slow()
-        pool = Pool([engine], ())
+        pool = Pool([engine], (), Meter())
         waiting = asyncio.create_task(pool.arun({}))
         await asyncio.to_thread(engine.running.acquire)
         waiting.cancel()
