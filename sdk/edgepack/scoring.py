@@ -15,7 +15,7 @@ __all__ = ["BLOCK", "ClassPair", "CountPair", "HitPair", "MeanPair", "RankPair",
 BLOCK = 10
 # An exact output has no noise; its ratio is told as this many dB.
 _MOST_DB = 100.0
-_CELLS = 1 << 24
+_CELLS = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,54 +140,48 @@ class ClassPair:
         return len(self.truth)
 
     @property
-    def classes(self) -> int:
-        """One more than the highest class."""
-        return int(max(side.max() for side in (self.source, self.candidate, self.truth))) + 1
-
-    @property
     def stake(self) -> float:
         """What one more sample of the class that hurts most would cost, taken for the class it hurts most."""
-        hits, said, are = (part[0] for part in self._counts(self.source, np.ones((1, self.count))))
-        seen = are > 0
+        hits, said, are = self._whole(self.source)
         block = min(BLOCK, self.truth.shape[1])
         base = class_scores(self.name, hits, said, are)
         gone = np.minimum(hits, block)
         missed = base - class_scores(self.name, hits - gone, said - gone, are)
         intruded = base - class_scores(self.name, hits, said + block, are)
-        return float(np.maximum(missed[seen], 0).max() + np.maximum(intruded[seen], 0).max()) / int(seen.sum())
+        return float(np.maximum(missed, 0).max() + np.maximum(intruded, 0).max()) / len(are)
 
     def per_class(self) -> tuple[tuple[int, float, float], ...]:
         """Return the class, its metric under the source and under the candidate, for those in the labels."""
-        ones = np.ones((1, self.count))
-        before, after = (
-            class_scores(self.name, *(part[0] for part in self._counts(side, ones)))
-            for side in (self.source, self.candidate)
-        )
-        return tuple((int(i), float(before[i]), float(after[i])) for i in np.unique(self.truth))
+        before, after = (class_scores(self.name, *self._whole(side)) for side in (self.source, self.candidate))
+        return tuple((int(c), float(b), float(a)) for c, b, a in zip(self._classes(), before, after, strict=True))
 
     def scores(self, weights: Array) -> tuple[Array, Array]:
         """Return the metric of source and candidate for each row of weights."""
         return self._macro(self.source, weights), self._macro(self.candidate, weights)
 
-    def _counts(self, said: Array, weights: Array) -> tuple[Array, Array, Array]:
-        rows = np.repeat(weights, self.truth.shape[1], axis=1)
-        right = (said == self.truth).ravel()
-        length = self.classes
+    def _classes(self) -> Array:
+        return np.unique(self.truth)
 
-        def count(classes: Array, mass: Array) -> Array:
-            return np.stack([np.bincount(classes, weights=row, minlength=length) for row in mass])
+    def _whole(self, said: Array) -> tuple[Array, Array, Array]:
+        hits, called, are = self._counts(said, self._classes())
+        return hits.sum(0), called.sum(0), are.sum(0)
 
-        flat, truth = said.ravel(), self.truth.ravel()
-        return count(truth[right], rows[:, right]), count(flat, rows), count(truth, rows)
+    def _counts(self, said: Array, classes: Array) -> tuple[Array, Array, Array]:
+        """Return how often each sample hits, says and is each class, [n, classes] each."""
+        parts = np.empty((3, self.count, len(classes)))
+        for i, one in enumerate(classes):
+            here, there = said == one, self.truth == one
+            parts[:, :, i] = (here & there).sum(1), here.sum(1), there.sum(1)
+        return parts[0], parts[1], parts[2]
 
     def _macro(self, said: Array, weights: Array) -> Array:
-        step = max(1, _CELLS // self.truth.size)
-        parts = []
-        for i in range(0, len(weights), step):
-            hits, called, are = self._counts(said, weights[i : i + step])
-            seen = are > 0
-            parts.append((class_scores(self.name, hits, called, are) * seen).sum(1) / np.maximum(seen.sum(1), 1))
-        return np.concatenate(parts)
+        total, seen, classes = np.zeros(len(weights)), np.zeros(len(weights)), self._classes()
+        step = max(1, _CELLS // self.count)
+        for i in range(0, len(classes), step):
+            hits, called, are = (weights @ part for part in self._counts(said, classes[i : i + step]))
+            total += (class_scores(self.name, hits, called, are) * (are > 0)).sum(1)
+            seen += (are > 0).sum(1)
+        return total / np.maximum(seen, 1)
 
 
 @dataclass(frozen=True, slots=True)
