@@ -18,6 +18,7 @@ from edgepack.errors import GateError, PassError
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.model import Refusal, TFLiteModel
 from edgepack.offline import refuse_missing
+from edgepack.ownmetric import function_notes
 from edgepack.passoptions import PassOrder
 from edgepack.recipe import AUTO, Recipe
 from edgepack.release import Chosen, Work, pack_chosen
@@ -138,7 +139,10 @@ def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str,
     """Return what makes the evaluation worth less than it looks; it is told, and signed with the other notes."""
     if inputs.evaluation is None:
         return ()
-    doubts = list(source_doubts(recipe.gate, samples.evaluated(samples.standard), samples.labels))
+    doubts = [
+        *function_notes(recipe.gate),
+        *source_doubts(recipe.gate, samples.evaluated(samples.standard), samples.labels),
+    ]
     if inputs.evaluation.digest == inputs.calibration.digest:
         doubts.append("calibration and evaluation data are one and the same file: the drop says little of other data")
     return tuple(doubts)
@@ -149,7 +153,7 @@ def _bench(recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, r
     for name, version in dict.fromkeys((p.engine.name, v) for p in profiles for v in p.engine.versions):
         python = ensure(engine_toolchain(name, version), offline=offline, say=reporter.say)
         engines[f"{name}=={version}"] = Workplace(python=python, log=reporter.log, say=reporter.say)
-    return Bench(engines=engines, gate=recipe.gate, optimize=recipe.optimize)
+    return Bench(engines=engines, gate=recipe.gate, optimize=recipe.optimize, host=host_place(reporter))
 
 
 def _boards(

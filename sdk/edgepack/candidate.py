@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from edgepack.budgets import budget_evidence
-from edgepack.drop import drop_evidence, measure_drop
+from edgepack.drop import drop_evidence
 from edgepack.errors import PassError, WorkerError
 from edgepack.evaluate import Parity, compare
 from edgepack.fit import check_fit
@@ -19,6 +21,7 @@ from edgepack.lab import LabRequest, LabResult, run_in_lab
 from edgepack.limits import check_limits
 from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteModel
 from edgepack.optimize import Optimize
+from edgepack.ownmetric import measure_drops
 from edgepack.passoptions import PassOrder
 from edgepack.schemes import scheme_of
 from edgepack.untrained import before_evidence
@@ -91,15 +94,18 @@ class Samples:
         """Return the evaluation part of outputs on all samples."""
         return {name: array[self.calibration :] for name, array in outputs.items()}
 
-    def drops(self, outputs: Mapping[str, Array], gate: Gate) -> tuple[Drop, ...]:
+    def drops(self, outputs: Mapping[str, Array], gate: Gate, place: Workplace) -> tuple[Drop, ...]:
         """Return what a candidate with these `outputs` on all samples loses; nothing without evaluation samples.
+
+        A metric that is the user's own code runs in `place`.
 
         Raises:
             DatasetError: outputs, labels and the gate's metrics do not fit each other.
+            RecipeError: the user's own metric cannot be used.
         """
         if all(len(array) == self.calibration for array in self.feeds.values()):
             return ()
-        return measure_drop(gate, self.evaluated(self.standard), self.evaluated(outputs), self.labels)
+        return measure_drops(gate, (self.evaluated(self.standard), self.evaluated(outputs)), self.labels, place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,13 +159,15 @@ def apply_pass(
 class Bench:
     """Where candidates are run: the interpreters of the engines' environments by ``name==version``, and the gate.
 
-    `beside` is the float model that candidates are timed against, empty for none.
+    `beside` is the float model that candidates are timed against, empty for none; `host` where a metric of the user's
+    own runs.
     """
 
     engines: Mapping[str, Workplace]
     gate: Gate
     optimize: Optimize = field(default_factory=Optimize)
     beside: bytes = b""
+    host: Workplace = field(default_factory=lambda: Workplace(python=Path(sys.executable)))
 
     def replay(
         self, model: TFLiteModel, profile: DeviceProfile, feeds: Mapping[str, Array], *, timed: bool = False
@@ -287,7 +295,7 @@ def _judge(
     broken = broken_outputs(samples.reference, lab.outputs)
     if broken:
         findings.refuse("finite outputs", broken, "numbers", findings.remedy)
-    drops = () if broken else samples.drops(lab.outputs, bench.gate)
+    drops = () if broken else samples.drops(lab.outputs, bench.gate, bench.host)
     judged = judged_outputs(drops, bench.gate)
     _check_similarity(findings, parities, lab, limits=limits, judged=judged)
     if samples.before is not None:

@@ -8,13 +8,13 @@ import numpy as np
 
 from edgepack.decisions import doubt, fitting_outputs
 from edgepack.gate import LABELS, SOURCE, Drop, Gate, Verdict, verdict_on
-from edgepack.intervals import bootstrap, count_discordant
+from edgepack.intervals import Measured, bootstrap, count_discordant
 from edgepack.pairing import Paired, at_least_2d, decided, paired_outputs
 from edgepack.scoring import ClassPair, HitPair
 from edgepack_runtime.manifest import Evidence
 from edgepack_runtime.tensors import Array
 
-__all__ = ["drop_evidence", "measure_drop", "point_drops", "source_doubts"]
+__all__ = ["drop_evidence", "drop_of", "measure_drop", "point_drops", "source_doubts"]
 
 # More classes than this are counted, but not told one by one.
 _MANY_CLASSES = 20
@@ -39,6 +39,7 @@ def measure_drop(
 
     Raises:
         DatasetError: there are no samples, an output holds NaN or infinity, or outputs and labels do not fit.
+        RecipeError: a metric is a function of the user's own, which `edgepack.ownmetric` runs.
     """
     return tuple(_drop(paired) for paired in paired_outputs(gate, source, candidate, labels))
 
@@ -53,6 +54,7 @@ def point_drops(
 
     Raises:
         DatasetError: as `measure_drop`.
+        RecipeError: as `measure_drop`.
     """
     found = []
     for paired in paired_outputs(gate, source, candidate, labels):
@@ -91,20 +93,39 @@ def _drop(paired: Paired) -> Drop:
     else:
         measured = bootstrap(pair, gate.confidence)
     classes = pair.per_class() if isinstance(pair, ClassPair) else ()
+    return drop_of(gate, paired.output, measured, (pair.count, paired.labelled), classes)
+
+
+def drop_of(
+    gate: Gate,
+    output: str,
+    measured: Measured,
+    known: tuple[int, bool],
+    classes: tuple[tuple[int, float, float], ...] = (),
+) -> Drop:
+    """Return what was measured, with the gate's verdict.
+
+    Args:
+        gate: the metric and its budget.
+        output: what it was measured on.
+        measured: the metric before and after.
+        known: on how many samples, and whether labels told what is right.
+        classes: (class, source, candidate) of an average over classes.
+    """
+    count, labelled = known
     verdict = verdict_on(measured.drop, gate.max_drop)
-    name = gate.judged.name if gate.threshold is None else f"{gate.judged.name} at {gate.threshold:g}"
     return Drop(
-        metric=name,
-        output=paired.output,
-        samples=pair.count,
-        against=LABELS if paired.labelled else SOURCE,
+        metric=gate.judged.name if gate.threshold is None else f"{gate.judged.name} at {gate.threshold:g}",
+        output=output,
+        samples=count,
+        against=LABELS if labelled else SOURCE,
         source=measured.source,
         candidate=measured.candidate,
         drop=measured.drop,
         budget=gate.max_drop,
         confidence=gate.confidence,
         verdict=verdict,
-        needed=measured.needed(gate.max_drop) if verdict is Verdict.UNCLEAR else None,
+        needed=measured.needed(gate.max_drop) if verdict.unclear else None,
         classes=classes if len(classes) <= _MANY_CLASSES else (),
     )
 

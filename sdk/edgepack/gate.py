@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from edgepack.errors import RecipeError
 from edgepack.intervals import CONFIDENCE, Interval
 from edgepack.metrics import METRICS, Metric, metric_named
 from edgepack_runtime._fields import Fields
 
-__all__ = ["LABELS", "SOURCE", "Drop", "Gate", "Verdict", "take_gate", "verdict_on"]
+__all__ = ["LABELS", "SOURCE", "Drop", "Gate", "MetricFunction", "Verdict", "take_gate", "verdict_on"]
 
 LABELS, SOURCE = "labels", "float source"
 _LEAST, _MOST = 0.8, 0.9999
@@ -26,6 +27,22 @@ class Verdict(StrEnum):
     WORSE = "worse than allowed"
     UNCLEAR = "not enough samples to tell"
 
+    @property
+    def unclear(self) -> bool:
+        """Whether more samples might tell."""
+        return self is Verdict.UNCLEAR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricFunction:
+    """A metric of the user's own: the file, and the function's name in it."""
+
+    path: Path
+    entry: str
+
+    def __str__(self) -> str:
+        return f"{self.path.name}:{self.entry}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
@@ -34,7 +51,8 @@ class Gate:
     The upper end of the drop's interval is held against it, two-sided at `confidence`. `metric` None is accuracy
     where there are labels, and agreement where there are none. `outputs` are those it is judged on, each for itself;
     () means all that fit, of which there must be one where labels tell what is right. With a `threshold` every value
-    of an output is a yes or a no of its own. `also` are further metrics, all of which must hold too.
+    of an output is a yes or a no of its own. `also` are further metrics, all of which must hold too. `function` takes
+    the metric's place; it cannot stand in a file, which may come from a stranger.
 
     Raises:
         RecipeError: the metric is not known, or a figure makes no sense.
@@ -46,6 +64,7 @@ class Gate:
     threshold: float | None = None
     confidence: float = CONFIDENCE
     also: tuple[Gate, ...] = ()
+    function: MetricFunction | None = None
 
     def __post_init__(self) -> None:
         metric = self.judged
@@ -57,23 +76,25 @@ class Gate:
         if len(set(self.outputs)) != len(self.outputs):
             raise RecipeError(f"an output is named twice for the metric: {', '.join(self.outputs)}")
         for other in self.also:
-            if other.metric is None or other.also:
+            if other.metric is None or other.also or other.function is not None:
                 raise RecipeError("each further gate names one metric")
         if self.threshold is None:
             return
         if not math.isfinite(self.threshold):
             raise RecipeError(f"metric threshold {self.threshold:g} is no number")
-        if metric.kind not in ("classes", "agreement") or metric.count > 1:
+        if self.function is not None or metric.kind not in ("classes", "agreement") or metric.count > 1:
             raise RecipeError(f"metric {metric.name} decides nothing, and takes no threshold")
 
     @property
     def asked(self) -> bool:
         """Whether a metric was named, so that there must be something to measure it on."""
-        return self.metric is not None or bool(self.also)
+        return self.metric is not None or self.function is not None or bool(self.also)
 
     @property
     def judged(self) -> Metric:
         """The metric that is measured."""
+        if self.function is not None:
+            return Metric(name=str(self.function), kind="own", per_sample=False, share=False)
         return METRICS["accuracy"] if self.metric is None else metric_named(self.metric)
 
 

@@ -17,9 +17,10 @@ class Metric:
     """What is known of a metric.
 
     `kind` is what it reads: ``classes`` (one decision a sample, or a position), ``ranking`` (scores, and which
-    classes are right), ``signal`` (values, and what they should be) or ``agreement`` (the float source's decisions
-    alone). `count` is the k of top-k. `share` is whether it is from 0 to 1, so that a budget above 1 makes no sense.
-    `per_sample` is whether it is the mean of one value a sample; else it is worked out from all samples at once.
+    classes are right), ``signal`` (values, and what they should be), ``agreement`` (the float source's decisions
+    alone) or ``own`` (whatever a function of the user's does). `count` is the k of top-k. `share` is whether it is
+    from 0 to 1, so that a budget above 1 makes no sense. `per_sample` is whether it is the mean of one value a
+    sample; else it is worked out from all samples at once.
     """
 
     name: str
@@ -62,5 +63,5 @@ def metric_named(name: str) -> Metric:
     near = difflib.get_close_matches(name, METRICS, n=1)
     raise RecipeError(
         f"metric {name!r} is not known" + (f" (did you mean {near[0]!r}?)" if near else ""),
-        hint=f"known are {', '.join(METRICS)} (any number for 5)",
+        hint=f"known are {', '.join(METRICS)} (any number for 5), and --metric FILE.py:FUNCTION",
     )

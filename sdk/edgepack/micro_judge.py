@@ -260,7 +260,7 @@ def _like_the_source(case: _Case, outputs: Mapping[str, Array], samples: Samples
     broken = broken_outputs(samples.reference, real)
     if broken:
         case.refuse("finite outputs", broken, "numbers", remedy)
-    drops = () if broken else samples.drops(real, gate)
+    drops = () if broken else samples.drops(real, gate, case.bench.host)
     judged = judged_outputs(drops, gate)
     for drop in drops:
         case.add(drop_evidence(drop, case.profile.engine, is_float=kind == "error"), drop.remedy(remedy))

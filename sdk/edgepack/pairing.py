@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgepack.decisions import decide, fitting_outputs, is_scores, right_classes, right_yes_or_no, single_threshold
-from edgepack.errors import DatasetError
+from edgepack.errors import DatasetError, RecipeError
 from edgepack.gate import Gate
 from edgepack.intervals import Pair
 from edgepack.scoring import BLOCK, ClassPair, CountPair, HitPair, MeanPair, RankPair, signal_values
@@ -34,11 +34,14 @@ def paired_outputs(
 
     Raises:
         DatasetError: there are no samples, an output holds NaN or infinity, or outputs and labels do not fit.
+        RecipeError: a metric is a function of the user's own.
     """
     source, candidate = at_least_2d(source), at_least_2d(candidate)
     if gate.metric is None and labels is None:
         gate = replace(gate, metric="agreement")
     for one in (gate, *gate.also):
+        if one.function is not None:
+            raise RecipeError(f"{one.function} is code, and must not run in this process: see `edgepack.ownmetric`")
         if not len(next(iter(source.values()), ())):
             raise DatasetError(
                 f"{one.judged.name} needs evaluation samples, and there are none", hint="name them: --evaluation FILE"

@@ -62,7 +62,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"converters._torch_archive"}
     | {"budgets", "drop", "layer_plan", "trials"},
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"})
-    | {"layer_error"},
+    | {"layer_error", "ownmetric"},
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"})
     | {"layer_reason"},
     frozenset({"converters._onnx_ml", "converters._onnx_select"}) | {"diagnosis"},

@@ -27,8 +27,9 @@ def build(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="accuracy, top5, f1, precision, recall, auc, agreement, cosine, mse, snr or si-sdr. "
-            "Default: accuracy with labels, agreement with the float source without."
+            help="accuracy, top5, f1, precision, recall, auc, agreement, cosine, mse, snr, si-sdr, "
+            "or a function of your own, FILE.py:FUNCTION, run in a child process. "
+            "Default: accuracy with labels, agreement with the float source without.",
         ),
     ] = None,
     max_drop: Annotated[
@@ -175,13 +176,14 @@ def build(
     profile gets a folder instead: the model, the same as C, and signed evidence.
     """
     from edgepack.builder import build as run_build
-    from edgepack.cli.request import Overrides, module_from, recipe_from
+    from edgepack.cli.request import Overrides, metric_from, module_from, recipe_from
     from edgepack.cli.show import ConsoleReporter, show_build
     from edgepack.cli.show_micro import show_micro_build
     from edgepack.cli.show_search import show_searches
     from edgepack.micro import build_micro, micros_of
     from edgepack.passphrase import passphrase_from
 
+    metric_name, function = metric_from(metric)
     passphrase = passphrase_from(passphrase_file, passphrase_fd)
     recipe = recipe_from(
         Overrides(
@@ -189,7 +191,8 @@ def build(
             profiles=tuple(profile or ()),
             calibration=calibration,
             evaluation=evaluation,
-            metric=metric,
+            metric=metric_name,
+            metric_function=function,
             max_drop=max_drop,
             metric_output=tuple(metric_output or ()),
             metric_threshold=metric_threshold,

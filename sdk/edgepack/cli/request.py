@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import RecipeError
-from edgepack.gate import Gate
+from edgepack.gate import Gate, MetricFunction
 from edgepack.keys import Identity, development_identity, identity_in, read_key
 from edgepack.passoptions import parse_pass_options
 from edgepack.passphrase import ask_terminal_twice, passphrase_from
@@ -29,6 +29,7 @@ __all__ = [
     "device_key_from",
     "enrolled_from",
     "key_id_from",
+    "metric_from",
     "module_from",
     "new_passphrase",
     "recipe_from",
@@ -47,6 +48,7 @@ class Overrides:
     calibration: Path | None
     evaluation: Path | None
     metric: str | None
+    metric_function: MetricFunction | None
     max_drop: float | None
     metric_output: tuple[str, ...]
     metric_threshold: float | None
@@ -105,6 +107,7 @@ def recipe_from(said: Overrides) -> Recipe:
         base = Recipe(model=said.model, calibration=said.calibration, profiles=said.profiles, output=said.output)
     gate = {
         "metric": said.metric,
+        "function": said.metric_function,
         "max_drop": said.max_drop,
         "outputs": said.metric_output or None,
         "threshold": said.metric_threshold,
@@ -141,6 +144,24 @@ def module_from(text: str | None) -> UserModule | None:
     if not Path(name).is_file():
         raise RecipeError(f"--module {text!r}: there is no file {name}")
     return UserModule(path=Path(name), entry=entry)
+
+
+def metric_from(text: str | None) -> tuple[str | None, MetricFunction | None]:
+    """Return the name of a metric, or the user's own one from ``FILE.py:FUNCTION``.
+
+    Raises:
+        RecipeError: there is no such file.
+    """
+    if text is None or ":" not in text:
+        return text, None
+    name, _, entry = text.rpartition(":")
+    if not name or not entry.isidentifier():
+        raise RecipeError(
+            f"--metric {text!r}: expected a name or FILE.py:FUNCTION", hint="for example metric.py:note_f1"
+        )
+    if not Path(name).is_file():
+        raise RecipeError(f"--metric {text!r}: there is no file {name}")
+    return None, MetricFunction(path=Path(name), entry=entry)
 
 
 def _changed_gate(gate: Gate, changes: dict[str, object]) -> Gate:

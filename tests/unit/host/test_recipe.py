@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.cli.request import Overrides, device_key_from, module_from, recipe_from, trust_from
+from edgepack.cli.request import Overrides, device_key_from, metric_from, module_from, recipe_from, trust_from
 from edgepack.errors import RecipeError
-from edgepack.gate import Gate
+from edgepack.gate import Gate, MetricFunction
 from edgepack.recipe import Recipe, UserModule, load_recipe, parse_schemes, product_name
 from edgepack_runtime.errors import FileError, FormatError, KeyFileError
 from edgepack_runtime.profile import SCHEMES
@@ -282,6 +282,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("emulate", True, "emulate"),
         ("expires", "90", "expires"),
         ("metric", "recall", "gate.metric"),
+        ("metric_function", MetricFunction(path=Path("m.py"), entry="f"), "gate.function"),
         ("max_drop", 0.5, "gate.max_drop"),
         ("max_drop", 0.0, "gate.max_drop"),
         ("metric_output", ("other", "one"), "gate.outputs"),
@@ -322,6 +323,28 @@ def test_a_module_written_in_another_way_is_refused(tmp_path, monkeypatch, text)
     (tmp_path / "net.py").write_text("")
     with pytest.raises(RecipeError, match=r"--module .*: (expected FILE.py:NAME|there is no file missing.py)"):
         module_from(text)
+
+
+def test_a_metric_is_a_name_or_a_file_and_a_function_in_it(tmp_path):
+    file = tmp_path / "m:v2.py"
+    file.write_text("")
+    assert metric_from("f1") == ("f1", None)
+    assert metric_from(f"{file}:note_f1") == (None, MetricFunction(path=file, entry="note_f1"))
+
+
+@pytest.mark.parametrize("text", ["net.py:", ":f", "net.py:two words", "missing.py:f"])
+def test_a_function_written_in_another_way_is_refused(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("")
+    with pytest.raises(
+        RecipeError, match=r"--metric .*: (expected a name or FILE.py:FUNCTION|there is no file miss)"
+    ):
+        metric_from(text)
+
+
+def test_a_file_that_may_come_from_a_stranger_cannot_name_a_function(write):
+    with pytest.raises(RecipeError, match=r"metric 'm.py:f' is not known"):
+        load_recipe(write(MINIMAL + '[gate]\nmetric = "m.py:f"\n'))
 
 
 @pytest.mark.parametrize("field", ["trust_source = true", 'module = "net.py:Net"'])
