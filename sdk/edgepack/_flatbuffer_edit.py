@@ -5,6 +5,7 @@ The objects are those of ``ai_edge_litert.schema_py_generated`` (``ModelT`` and 
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from edgepack.errors import SourceModelError
 from edgepack.flatbuffer import MALFORMED
 from edgepack_runtime.tensors import Array
 
-__all__ = ["add_buffer", "constant", "drop_unused_buffers", "pack", "set_metadata", "unpack"]
+__all__ = ["add_buffer", "constant", "drop_unused_buffers", "pack", "set_metadata", "share_constants", "unpack"]
 
 # What TFLite's own schema asks for (``force_align: 16``); kernels with vector instructions rely on it.
 _ALIGNMENT = 16
@@ -40,9 +41,13 @@ def unpack(data: bytes) -> Any:
 
 
 def pack(model: Any) -> bytes:
-    """Return the model as a file with all weights inside the flatbuffer, each at a multiple of 16 bytes."""
+    """Return the model as a file with all weights inside the flatbuffer, each at a multiple of 16 bytes.
+
+    What several constants hold alike is in it once: some converters write it for each of them.
+    """
     import flatbuffers
 
+    _share_constants(model)
     builder = flatbuffers.Builder(1 << 20)
     buffers, model.buffers = model.buffers, [_AlignedBuffer(b.data) for b in model.buffers]
     try:
@@ -98,6 +103,29 @@ def drop_unused_buffers(model: Any) -> None:
     model.buffers = [model.buffers[i] for i in kept]
     for holder in holders:
         holder.buffer = new[holder.buffer]
+
+
+def share_constants(data: bytes) -> bytes:
+    """Return the file with content that several constants hold alike in it once; the same bytes if none do.
+
+    Raises:
+        SourceModelError: the bytes are no TFLite model.
+    """
+    model = unpack(data)
+    return pack(model) if _share_constants(model) else data
+
+
+def _share_constants(model: Any) -> int:
+    """Let constants that hold the same refer to the same buffer; return how many buffers that saved."""
+    first: dict[bytes, int] = {}
+    before = len(model.buffers)
+    for tensor in (t for graph in model.subgraphs for t in graph.tensors if not t.isVariable):
+        content = model.buffers[tensor.buffer].data
+        if content is not None and len(content):
+            digest = hashlib.sha256(np.ascontiguousarray(content).data).digest()
+            tensor.buffer = first.setdefault(digest, tensor.buffer)
+    drop_unused_buffers(model)
+    return before - len(model.buffers)
 
 
 def set_metadata(model: Any, name: str, content: bytes) -> None:

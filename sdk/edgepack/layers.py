@@ -21,13 +21,15 @@ __all__ = ["Layer", "layers_of"]
 class Layer:
     """One operator of the main graph: `index` is its place in the file, `name` that of the first tensor it computes.
 
-    `elements` are those of its constant weights; 0 has nothing to store smaller.
+    `elements` are those of its constant weights; 0 has nothing to store smaller. `stored` says where they are: layers
+    that have the same share them, and lose that where their precisions differ.
     """
 
     index: int
     name: str
     operator: str
     elements: int
+    stored: tuple[int, ...] = ()
 
     @property
     def weight_bytes(self) -> int:
@@ -53,14 +55,22 @@ def layers_of(model: ModelView) -> tuple[Layer, ...]:
     for index, operator in enumerate(graph.operators):
         if index in unpackers:
             continue
-        elements = sum(_weights(graph, index, unpacked))
+        weights = list(_weights(graph, index, unpacked))
         name = graph.tensors[operator.outputs[0]].name if operator.outputs else ""
-        found.append(Layer(index=index, name=name, operator=operator.name, elements=elements))
+        found.append(
+            Layer(
+                index=index,
+                name=name,
+                operator=operator.name,
+                elements=sum(count for _, count in weights),
+                stored=tuple(buffer for buffer, _ in weights),
+            )
+        )
     return tuple(found)
 
 
-def _weights(graph: SubgraphView, index: int, unpacked: dict[int, int]) -> Iterator[int]:
-    """Yield how many elements each constant weight of an operator has."""
+def _weights(graph: SubgraphView, index: int, unpacked: dict[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield each constant weight of an operator: its buffer, and how many elements it has."""
     operator = graph.operators[index]
     for place in WEIGHT_INPUTS.get(operator.name, ()):
         tensor = operator.inputs[place] if place < len(operator.inputs) else -1
@@ -68,4 +78,4 @@ def _weights(graph: SubgraphView, index: int, unpacked: dict[int, int]) -> Itera
         while source in unpacked:
             source = unpacked[source]
         if source >= 0 and graph.tensors[source].is_constant:
-            yield math.prod(graph.tensors[tensor].shape)
+            yield graph.tensors[source].buffer, math.prod(graph.tensors[tensor].shape)

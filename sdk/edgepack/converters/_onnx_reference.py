@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepack._flatbuffer_edit import share_constants
 from edgepack.converters._edges import NOWHERE
 from edgepack.converters._interface import (
     check_inputs,
@@ -174,7 +175,7 @@ def travelled(source: Source, attempts: Iterable[Attempt], tool: Tool, scratch: 
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
-            tflite, worst, notes = _judged(attempt.drive(folder), judge, folder)
+            tflite, worst, notes = _judged(share_constants(attempt.drive(folder)), judge, folder)
         except ConversionError as error:
             said.append((attempt.name, error.message))
             differing += isinstance(error, ParityError)
