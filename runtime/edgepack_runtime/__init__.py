@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgepack_runtime.activation import open_active
     from edgepack_runtime.device import Device
     from edgepack_runtime.errors import BundleError, EdgepackError, EngineError, InputError
+    from edgepack_runtime.live import LiveModel, follow_active
     from edgepack_runtime.session import Session, open_bundle, verify_bundle
     from edgepack_runtime.tensors import TensorSpec
 
@@ -31,9 +32,11 @@ __all__ = [
     "EdgepackError",
     "EngineError",
     "InputError",
+    "LiveModel",
     "Session",
     "TensorSpec",
     "accept_bundle",
+    "follow_active",
     "open_active",
     "open_bundle",
     "verify_bundle",
@@ -45,9 +48,11 @@ _HOME = {
     "EdgepackError": "errors",
     "EngineError": "errors",
     "InputError": "errors",
+    "LiveModel": "live",
     "Session": "session",
     "TensorSpec": "tensors",
     "accept_bundle": "acceptance",
+    "follow_active": "live",
     "open_active": "activation",
     "open_bundle": "session",
     "verify_bundle": "session",

@@ -17,7 +17,7 @@ from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.storefile import StoreFolder
 from edgepack_runtime.table import Header
 
-__all__ = ["floor_of", "folders_of", "open_active"]
+__all__ = ["floor_of", "folders_of", "now", "open_active"]
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -76,17 +76,17 @@ def open_active(product: str, *, device: Device) -> Session:
     uncounted: FileError | None = None
     if record.trial is not None:
         try:
-            record = folder.change(product, lambda old: old.started(floor, _now()))
+            record = folder.change(product, lambda old: old.started(floor, now()))
         except FileError as error:
             uncounted = error
     active, good = record.active_slot(), record.good_spare(floor)
     if uncounted is not None and good is not None:
         # A start that nobody could count could go wrong forever.
-        session = open_bundle(folder.bundle(good), device=device)
+        session = _opened(good, device)
         _say(session, product, replace(active, note=f"its start could not be counted ({uncounted.message})"), good)
         return session
     try:
-        session = open_bundle(folder.bundle(active), device=device)
+        session = _opened(active, device)
     except (BundleError, EngineError, FileError) as error:
         if folder.read().product(product).active != active:
             # An installer was quicker than this: look again.
@@ -96,13 +96,20 @@ def open_active(product: str, *, device: Device) -> Session:
     return session
 
 
+def _opened(slot: Slot, device: Device) -> Session:
+    folder, _ = folders_of(device)
+    session = open_bundle(folder.bundle(slot), device=device)
+    session.slot = slot.number
+    return session
+
+
 def _open_instead(record: Product, good: Slot | None, error: EdgepackError, device: Device) -> Session:
     """Return a session of the last known good bundle, as the active one failed with `error`."""
     folder, _ = folders_of(device)
     if good is None:
         raise error
     try:
-        session = open_bundle(folder.bundle(good), device=device)
+        session = _opened(good, device)
     except (BundleError, EngineError, FileError):
         # Both fail, so that it may be this device; the error of the one that should run says more.
         raise error from None
@@ -155,7 +162,8 @@ def _say(session: Session, product: str, given_up: Slot, running: Slot) -> None:
     event("fell_back", session.notice, warning=True, product=product, **versions)
 
 
-def _now() -> Moment:
+def now() -> Moment:
+    """Return the moment this is, by a clock that nobody sets."""
     try:
         boot = _BOOT.read_text("ascii").strip()
     except OSError:

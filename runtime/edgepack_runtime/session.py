@@ -89,6 +89,7 @@ class Session:
         self._meter = Meter()
         # Set by the store: see `edgepack_runtime.activation`.
         self.notice: str | None = None
+        self.slot: int | None = None
         self.on_healthy: Callable[[], None] | None = None
 
     @property
@@ -113,7 +114,10 @@ class Session:
             InputError: a name, shape or dtype does not fit; nothing is cast.
             EngineError: the engine failed, or the session is closed.
         """
-        outputs = self._meter.timed(self._engine.run, feeds)
+        return self._meter.timed(self._run, feeds)
+
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = self._engine.run(feeds)
         return {name: outputs[name] for name in self._names}
 
     def reset(self) -> None:
@@ -178,7 +182,7 @@ class Session:
         # An open dimension is tried with the smallest that there is.
         feeds = {spec.name: np.zeros([max(d, 1) for d in spec.shape], spec.dtype) for spec in self.inputs}
         for _ in range(runs):
-            self.run(feeds)
+            self._run(feeds)
         self.reset()
 
     def bench(self, runs: int = 50) -> Latency:
@@ -192,8 +196,8 @@ class Session:
         self.reset()
         with self._golden.opened() as samples:
             feeds = samples[0].inputs
-            self.run(feeds)
-            latency = measure(lambda: self.run(feeds), runs)
+            self._run(feeds)
+            latency = measure(lambda: self._run(feeds), runs)
         self.reset()
         return latency
 
@@ -211,7 +215,7 @@ class Session:
         """
         self.reset()
         with self._golden.opened() as samples:
-            replay = replay_golden(self.run, samples, self.manifest.golden.tolerance)
+            replay = replay_golden(self._run, samples, self.manifest.golden.tolerance)
         self.reset()
         if not replay.holds:
             raise SelfTestError(

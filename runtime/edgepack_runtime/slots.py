@@ -100,9 +100,13 @@ class Trial:
 
     def overdue(self, now: Moment) -> str | None:
         """Return why the report came too late, in words, or None."""
-        limit = self.health.seconds
         if self.started >= self.health.starts:
             return f"it was opened {_times(self.started)} and never reported healthy"
+        return self.late(now)
+
+    def late(self, now: Moment) -> str | None:
+        """Return why the report came too late for the start that goes on, or None."""
+        limit = self.health.seconds
         if limit is not None and self.started and self.first.boot == now.boot:
             passed = now.seconds - self.first.seconds
             if passed >= limit:

@@ -35,7 +35,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"admission"}),
     frozenset({"session"}),
     frozenset({"activation", "trial"}),
-    frozenset({"acceptance", "installation"}),
+    frozenset({"acceptance", "installation", "live"}),
     frozenset({"cli_bench", "cli_probe", "cli_state", "cli_store"}),
     frozenset({"cli"}),
 )
