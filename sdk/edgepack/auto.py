@@ -110,6 +110,8 @@ def _build_digest(work: Work, profile: DeviceProfile) -> str:
         inputs.source.digest,
         inputs.calibration.digest,
         "" if inputs.evaluation is None else inputs.evaluation.digest,
+        "" if inputs.training is None else inputs.training.digest,
+        repr(recipe.training),
         repr(profile),
         repr(recipe.gate),
         repr(replace(recipe.optimize, candidates=1, objective="size")),

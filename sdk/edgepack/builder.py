@@ -12,7 +12,7 @@ from pathlib import Path
 from edgepack.auto import search_for
 from edgepack.budgets import worse_than_float
 from edgepack.candidate import Bench, Candidate, Samples, apply_pass, environment_of, examine
-from edgepack.conversion import convert_source, host_place
+from edgepack.conversion import host_place
 from edgepack.drop import source_doubts
 from edgepack.errors import GateError, PassError
 from edgepack.inputs import BuildInputs, check_output, read_inputs
@@ -24,7 +24,9 @@ from edgepack.recipe import AUTO, Recipe
 from edgepack.release import Chosen, Work, pack_chosen
 from edgepack.reporter import Reporter
 from edgepack.schemes import scheme_of
+from edgepack.shrunk import with_bytes_saved
 from edgepack.toolchain import engine_toolchain, ensure
+from edgepack.trained import convert_trained
 from edgepack.trials import Search
 from edgepack.userland import Userland, userland_for
 from edgepack.worker import Workplace
@@ -93,6 +95,7 @@ def build(
             refusals=refusals,
             hint=_way_out(work),
         )
+    chosen = [_shrunk(item, work, reporter) for item in chosen]
     with reporter.step(
         "proving on the emulated boards, packing and signing" if work.boards else "packing and signing"
     ):
@@ -119,7 +122,7 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
         refuse_missing(inputs.source.format, recipe.via, inputs.profiles)
     bench = _bench(recipe, inputs.profiles, offline, reporter)
     boards = _boards(recipe, inputs.profiles, offline, reporter)
-    converted = convert_source(recipe, inputs, offline=offline, reporter=reporter)
+    converted = convert_trained(recipe, inputs, offline=offline, reporter=reporter)
     notes = (*converted.notes, *_doubts(recipe, inputs, converted.samples))
     for note in notes:
         reporter.say(note)
@@ -132,6 +135,7 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
         parity=converted.parity,
         notes=notes,
         boards=boards,
+        before=converted.before,
     )
 
 
@@ -218,6 +222,14 @@ def _told(item: Chosen, work: Work, reporter: Reporter) -> Chosen:
     for text in (*item.notes, *doubts):
         reporter.say(text)
     return replace(item, notes=(*item.notes, *doubts))
+
+
+def _shrunk(item: Chosen, work: Work, reporter: Reporter) -> Chosen:
+    """Return it with the bytes that training saved, and say so; as it is where nothing was trained."""
+    shrunk = with_bytes_saved(item, work)
+    for text in (*(e.found for e in shrunk.evidence[len(item.evidence) :]), *shrunk.notes[len(item.notes) :]):
+        reporter.say(f"{item.profile.name}: {text}")
+    return shrunk
 
 
 def _worse(candidate: Candidate, profile: DeviceProfile, work: Work) -> tuple[str, ...]:

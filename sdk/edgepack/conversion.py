@@ -44,12 +44,16 @@ _REFUSALS = (ConversionError, EngineError, ToolchainError, WorkerError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converted:
-    """The source as float TFLite, the samples with the source framework's outputs, and the proof that it is equal."""
+    """The source as float TFLite, the samples with the source framework's outputs, and the proof that it is equal.
+
+    `before` is the same of the source as it came, where it was trained further.
+    """
 
     model: TFLiteModel
     samples: Samples
     parity: tuple[Evidence, ...]
     notes: tuple[str, ...]
+    before: TFLiteModel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

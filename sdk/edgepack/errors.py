@@ -8,6 +8,7 @@
         ├── ConversionError             a source model cannot be converted, and why
         │   └── ParityError             what came out of a conversion computes something else
         ├── PassError                   a quantization step cannot be applied, and why
+        ├── TrainingError               a model cannot be retrained, or training it went wrong
         ├── DatasetError                calibration or evaluation data does not fit the model
         ├── RecipeError                 edgepack.toml or the command line is wrong
         ├── ProfileError                unknown or unreadable device profile
@@ -36,6 +37,7 @@ __all__ = [
     "RecipeError",
     "SourceModelError",
     "ToolchainError",
+    "TrainingError",
     "WorkerError",
 ]
 
@@ -58,6 +60,10 @@ class ParityError(ConversionError):
 
 class PassError(HostError):
     """A pass over a TFLite model cannot be applied."""
+
+
+class TrainingError(HostError):
+    """A model cannot be retrained, or the training went wrong."""
 
 
 class DatasetError(HostError):

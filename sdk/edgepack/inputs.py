@@ -18,6 +18,7 @@ from edgepack.recipients import read_recipient
 from edgepack.reporter import Reporter
 from edgepack.signers import SignerRequest, open_signer
 from edgepack.source import detect
+from edgepack.unseen import refuse_seen
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError
 from edgepack_runtime.grants import RecipientKey
@@ -38,8 +39,9 @@ class SourceInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildInputs(SourceInputs):
-    """What a build was given, read and checked."""
+    """What a build was given, read and checked; `training` is the training set."""
 
+    training: Dataset | None
     profiles: tuple[DeviceProfile, ...]
     labels: tuple[str, ...]
     release: Release = field(repr=False)
@@ -75,7 +77,11 @@ def read_inputs(
             f"evaluation data {evaluation.path}: no labels in it, so that all that is measured is agreement with the "
             "float source; store them as 'y' if there are any"
         )
+    training = None if recipe.training_set is None else load_dataset(recipe.training_set, "training")
+    if training is not None and evaluation is not None:
+        refuse_seen(training, evaluation)
     return BuildInputs(
+        training=training,
         source=given.source,
         calibration=given.calibration,
         evaluation=evaluation,
@@ -99,6 +105,12 @@ def read_source(recipe: Recipe) -> SourceInputs:
             f"{recipe.model} is a PyTorch state dict: weights without a network",
             hint="name your own code that builds it, --module FILE.py:CLASS, or save the network with its weights: "
             "torch.export.save(torch.export.export(model.eval(), (sample,)), 'net.pt2')",
+        )
+    if recipe.training and source.format != "keras":
+        raise RecipeError(
+            f"training step {recipe.training[0].use!r}: {recipe.model} is {source.format}, and only Keras models are "
+            "trained here",
+            hint="train it in its own framework before the export: zeros and shared values survive the conversion",
         )
     if source.format == "sklearn" and not recipe.trust_source:
         # The converter says so too, but only after its toolchain was installed.

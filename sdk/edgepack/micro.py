@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgepack import __version__
 from edgepack.c_source import CModel, c_files
-from edgepack.conversion import Converted, convert_source, host_place
+from edgepack.conversion import Converted, host_place
 from edgepack.errors import GateError, PassError, ProfileError, RecipeError
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.micro_judge import Judged, MicroBench, judge
@@ -26,6 +26,7 @@ from edgepack.reporter import Reporter
 from edgepack.schemes import is_stateful, scheme_of
 from edgepack.statement import STATEMENT_FILE, sign_statement
 from edgepack.toolchain import Toolchain, ensure, locate
+from edgepack.trained import convert_trained
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime._files import write_all_whole
 from edgepack_runtime.errors import InputError
@@ -101,7 +102,7 @@ def build_micro(
     inputs = read_inputs(recipe, reporter, passphrase, for_devices=False)
     check_output(recipe.output)
     bench = _bench(recipe, profiles, offline, reporter)
-    converted = convert_source(recipe, inputs, offline=offline, reporter=reporter)
+    converted = convert_trained(recipe, inputs, offline=offline, reporter=reporter)
     if is_stateful(converted.model.data):
         raise InputError(
             "the model keeps state from run to run, which is not proven for microcontrollers",

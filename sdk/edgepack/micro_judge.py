@@ -17,6 +17,7 @@ from edgepack.micro_profile import Micro, Npu
 from edgepack.model import Refusal
 from edgepack.schemes import scheme_of
 from edgepack.tflm import ReferenceRequest, ReferenceResult, TflmRequest, TflmResult
+from edgepack.untrained import before_evidence
 from edgepack.vela import VelaRequest, VelaResult
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime.errors import EngineError, InputError
@@ -262,8 +263,12 @@ def _like_the_source(case: _Case, outputs: Mapping[str, Array], samples: Samples
         case.refuse("finite outputs", broken, "numbers", remedy)
     drops = () if broken else samples.drops(real, gate, case.bench.host)
     judged = judged_outputs(drops, gate)
+    is_float = samples.before is None and kind == "error"
     for drop in drops:
-        case.add(drop_evidence(drop, case.profile.engine, is_float=kind == "error"), drop.remedy(remedy))
+        case.add(drop_evidence(drop, case.profile.engine, is_float=is_float), drop.remedy(remedy))
+    if samples.before is not None:
+        for evidence in before_evidence(samples.before, real, judged, case.profile.engine):
+            case.add(evidence, "less training, or labelled evaluation data, by which the gate sees more")
     for parity in compare(samples.reference, real):
         close = parity.relative_error <= limit if kind == "error" else parity.correlation >= limit
         binding = kind == "error" or parity.output not in judged

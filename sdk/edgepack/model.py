@@ -19,6 +19,8 @@ __all__ = [
     "SourceModel",
     "StepRecord",
     "TFLiteModel",
+    "TrainRequest",
+    "TrainResult",
 ]
 
 
@@ -133,6 +135,31 @@ class PassRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassResult:
     """What a pass plug-in gives back."""
+
+    model: bytes
+    tool: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What a training step gets, in its child process.
+
+    `options` is canonical JSON of the step's `Options`; `feeds` and `labels` are the training set, [n, ...] by array
+    name. `scratch` and `trusted` as for `ConversionRequest`.
+    """
+
+    source: Path
+    options: str
+    feeds: Mapping[str, Array]
+    labels: Array | None
+    scratch: Path
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a training step gives back: a .keras file, and what is to be said of it."""
 
     model: bytes
     tool: str

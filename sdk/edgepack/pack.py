@@ -27,7 +27,17 @@ from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.signing import key_id
 from edgepack_runtime.table import Entry, EntryRole, Header, SignedTable
 
-__all__ = ["GOLDEN_ENTRY", "MODEL_ENTRY", "Contents", "EntrySource", "Release", "pack", "pack_pieces", "require_zstd"]
+__all__ = [
+    "GOLDEN_ENTRY",
+    "MODEL_ENTRY",
+    "Contents",
+    "EntrySource",
+    "Release",
+    "pack",
+    "pack_pieces",
+    "require_zstd",
+    "stored_bytes",
+]
 
 MODEL_ENTRY = "model.tflite"
 GOLDEN_ENTRY = "golden.bin"
@@ -84,6 +94,15 @@ def require_zstd() -> None:
     """
     if ZSTD not in supported():
         raise RecipeError("a compressed bundle needs zstandard", hint="pip install 'edgepack[zstd]'")
+
+
+def stored_bytes(data: bytes, *, compress: bool) -> int:
+    """Return how many bytes a model takes in a bundle, before encryption.
+
+    Raises:
+        RecipeError: it shall be compressed, and zstandard is not installed.
+    """
+    return (_compressed if compress else _as_it_is)(MODEL_ENTRY, EntryRole.MODEL, data).length
 
 
 def pack(contents: Contents, manifest: Manifest, release: Release) -> bytes:

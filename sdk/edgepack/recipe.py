@@ -18,6 +18,7 @@ from edgepack.gate import Gate, take_gate
 from edgepack.optimize import Optimize, take_optimize
 from edgepack.passoptions import PassOptions, take_passes
 from edgepack.signers import is_key_uri
+from edgepack.training_steps import TrainingStep, take_training
 from edgepack_runtime._fields import Fields, canonical_json
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError, SchemaError
@@ -68,6 +69,7 @@ class Recipe:
 
     `schemes` are quantization schemes to try in this order, the first good one is shipped; empty means the profile's
     preferred one, and ``("auto",)`` every one the profile supports. `converter` is JSON of the converter's options.
+    `training` are the steps, in this order, that train the source further on `training_set` before it is converted.
     `signing_key` is the path of a PEM file or a key URI. `requires` is as for `parse_requires`.
     `expires` is a day or a number of days, for `expiry`.
     `compress` makes bundles that only devices with zstandard open; `emulate` has each of them run on its emulated
@@ -88,6 +90,8 @@ class Recipe:
     licence: str = ""
     labels: Path | None = None
     evaluation: Path | None = None
+    training_set: Path | None = None
+    training: tuple[TrainingStep, ...] = ()
     gate: Gate = field(default_factory=Gate)
     optimize: Optimize = field(default_factory=Optimize)
     schemes: tuple[str, ...] = ()
@@ -120,6 +124,16 @@ class Recipe:
                 f"{self.product!r} version {self.version!r}: names are 1 to 31 of A-Z, a-z, 0-9, '.', '_', '-', "
                 "the first a letter or digit",
                 hint="set them with --name and --model-version",
+            )
+        if self.training and self.training_set is None:
+            raise RecipeError(
+                f"training step {self.training[0].use!r} without a training set",
+                hint="name it with --training-set FILE",
+            )
+        if self.training_set is not None and not self.training:
+            raise RecipeError(
+                f"the training set {self.training_set} trains nothing",
+                hint="name a step, such as --train prune:sparsity=0.8",
             )
         if not 0 <= self.security_version < 2**63:
             raise RecipeError(f"security_version {self.security_version} is not from 0 to 2^63 - 1")
@@ -281,6 +295,8 @@ def _read(fields: Fields, base: Path) -> Recipe:
         labels=_optional(base, model.take("labels", str, None)),
         calibration=base / data.take("calibration", str),
         evaluation=_optional(base, data.take("evaluation", str, None)),
+        training_set=_optional(base, data.take("training", str, None)),
+        training=take_training(fields),
         profiles=build.take_strings("profiles"),
         schemes=build.take_strings("precision", ()),
         output=base / build.take("output", str, "dist"),

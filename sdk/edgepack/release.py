@@ -37,7 +37,8 @@ class Work:
     """What all profiles of one build share: the recipe, what it named, the samples, the engines, the notes.
 
     `parity` is how close the converted float model is to its source; `boards` are the emulated userlands, by
-    profile, that bundles have to run in before they are signed.
+    profile, that bundles have to run in before they are signed; `before` is the source as it came as float TFLite,
+    where it was trained further.
     """
 
     recipe: Recipe
@@ -48,6 +49,7 @@ class Work:
     parity: tuple[Evidence, ...]
     notes: tuple[str, ...]
     boards: Mapping[str, Userland]
+    before: TFLiteModel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,7 @@ class Chosen:
     """The candidate shipped for a profile, those that were refused before it, and what to sign of the choice.
 
     `search` is the report of the search that found it, None where the candidates were given.
+    `evidence` is what was found out about it after it was chosen.
     """
 
     profile: DeviceProfile
@@ -62,6 +65,7 @@ class Chosen:
     tried: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
     search: Search | None = None
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +214,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
         golden=Golden(entry=GOLDEN_ENTRY, samples=len(golden), tolerance=SIGNED[kind]),
         labels=work.inputs.labels,
         provenance=_provenance(work.inputs, model, (*work.notes, *item.notes)),
-        evidence=(*work.parity, *candidate.evidence, *evidence),
+        evidence=(*work.parity, *candidate.evidence, *item.evidence, *evidence),
         requires=parse_requires(work.recipe.requires, work.recipe.product),
     )
     contents = Contents(model=model.data, golden=pack_golden(golden, model.inputs, model.outputs))

@@ -46,8 +46,9 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"localprofile", "probed", "profile_text"}
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
-    | {"greedy", "intervals", "layer_sums", "metrics", "optimize", "pareto", "scoring", "timing"},
-    frozenset({"passoptions"}),
+    | {"greedy", "intervals", "layer_sums", "metrics", "optimize", "pareto", "scoring", "timing"}
+    | {"training", "training._maths", "training._settings"},
+    frozenset({"passoptions", "training_steps", "unseen"}),
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "schemes", "source"})
     | {"gate", "journal", "layer_effect", "layer_facts", "micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
     frozenset({"converters._hdf5_links", "converters._saved_model_ops", "decisions", "micro_text", "recipe"})
@@ -62,18 +63,19 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"converters._torch_archive"}
     | {"budgets", "drop", "layer_plan", "trials"},
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"})
-    | {"layer_error", "ownmetric"},
+    | {"converters._keras_load", "layer_error", "ownmetric"},
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"})
-    | {"layer_reason"},
-    frozenset({"converters._onnx_ml", "converters._onnx_select"}) | {"diagnosis"},
+    | {"layer_reason", "training._opened"},
+    frozenset({"converters._onnx_ml", "converters._onnx_select"}) | {"diagnosis", "training._losses"},
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
         | {"passes._biases"}
         | {"layout", "passes._halves", "passes._layouts", "tensor_types"}
+        | {"training._fit"}
     ),
-    frozenset({"delegates"}),
+    frozenset({"delegates", "training._step"}),
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
-    | {"passes._forms"}
+    | {"passes._forms", "training.prune"}
     | {"converters._onnx_classes"}
     | {"profile_check", "tolerances"}
     | {"converters._torch"},
@@ -88,8 +90,8 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer", "passes.mixed"}
         | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
-    frozenset({"conversion", "offline", "probe_import"}),
-    frozenset({"auto"}),
+    frozenset({"conversion", "offline", "probe_import", "shrunk"}),
+    frozenset({"auto", "trained"}),
     frozenset({"builder", "micro"}) | {"diagnose"},
     frozenset({"cli.options", "cli.request", "cli.show"}) | {"cli.request_diagnose"},
     frozenset({"cli.request_trust", "cli.show_keys", "cli.show_micro", "cli.show_profiles", "cli.show_toolchains"})

@@ -28,6 +28,10 @@ from edgepack.gate import Gate
 from edgepack.passoptions import options_text
 from edgepack.recipe import load_recipe
 from edgepack.toolchain import list_toolchains
+from edgepack.trained import TRAINING_SECONDS
+from edgepack.training_steps import known_steps, parse_train
+from edgepack.unseen import MAX_SEEN
+from edgepack.untrained import TRAINED_CORRELATION
 from edgepack.worker import Limits
 from edgepack_runtime import cli as device_cli
 
@@ -418,3 +422,31 @@ def test_the_limits_documented_are_those_of_the_child_process() -> None:
     )
     assert told == Limits()
     assert int(number(text, "| what it prints | # MiB")) << 20 == worker._MAX_PRINTED
+
+
+# docs/training.md
+
+TRAINING = ROOT / "docs" / "training.md"
+
+
+def test_the_options_of_the_training_steps_documented_are_those_they_have() -> None:
+    told: dict[str, dict[str, object]] = {}
+    for step, option, default, *_ in rows(section(text_of(TRAINING), "## Steps")):
+        told.setdefault(step, {})[option] = json.loads(default)
+    every = told.pop("every")
+    found = {name: json.loads(parse_train(name).options) for name in known_steps()}
+    assert {name: every | own for name, own in told.items()} == found
+
+
+def test_the_limits_of_training_documented_are_those_in_force() -> None:
+    text = text_of(TRAINING)
+    told = (number(text, "it may last # s"), number(text, "more than # % of the evaluation samples"))
+    assert told == (TRAINING_SECONDS, MAX_SEEN * 100)
+    assert number(text, "that of the model before by at least #.") == TRAINED_CORRELATION
+
+
+def test_the_training_example_is_one_the_reader_accepts(tmp_path: Path) -> None:
+    (example,) = [content for language, content in fences(text_of(TRAINING)) if language == "toml"]
+    text = "\n".join(f"[{name}]\n{MINIMAL[name]}" for name in ("model", "build"))
+    (tmp_path / "edgepack.toml").write_text(f"{text}\n{example}", encoding="utf-8")
+    assert load_recipe(tmp_path / "edgepack.toml").training == (parse_train("prune:sparsity=0.8,epochs=6"),)

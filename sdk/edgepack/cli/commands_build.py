@@ -24,6 +24,17 @@ def build(
     evaluation: Annotated[
         Path | None, typer.Option(help="Labelled samples: the same with the classes as 'y'.")
     ] = None,
+    training_set: Annotated[
+        Path | None, typer.Option(help="Samples that a Keras model is trained further on: as for evaluation.")
+    ] = None,
+    train: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP:OPTION=VALUE,...",
+            help="Train a Keras model further before it is converted, e.g. prune:sparsity=0.8; repeatable, in that "
+            "order. docs/training.md has the steps.",
+        ),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -191,6 +202,8 @@ def build(
             profiles=tuple(profile or ()),
             calibration=calibration,
             evaluation=evaluation,
+            training_set=training_set,
+            train=tuple(train or ()),
             metric=metric_name,
             metric_function=function,
             max_drop=max_drop,

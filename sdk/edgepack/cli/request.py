@@ -15,6 +15,7 @@ from edgepack.passphrase import ask_terminal_twice, passphrase_from
 from edgepack.profiles import load_profile
 from edgepack.recipe import FILE_NAME, Recipe, UserModule, load_recipe
 from edgepack.recipients import read_recipient
+from edgepack.training_steps import parse_train
 from edgepack_runtime._fields import canonical_json, parse_json
 from edgepack_runtime.device import load_trust
 from edgepack_runtime.enrolment import Enrolled, Enrolment, enroll_device, write_record
@@ -47,6 +48,8 @@ class Overrides:
     profiles: tuple[str, ...]
     calibration: Path | None
     evaluation: Path | None
+    training_set: Path | None
+    train: tuple[str, ...]
     metric: str | None
     metric_function: MetricFunction | None
     max_drop: float | None
@@ -120,6 +123,8 @@ def recipe_from(said: Overrides) -> Recipe:
     }
     optimize = {name: getattr(said, name) for name in _OPTIMIZE if getattr(said, name) is not None}
     changes["optimize"] = dataclasses.replace(base.optimize, **optimize)
+    if said.train:
+        changes["training"] = tuple(parse_train(text) for text in said.train)
     changes["passes"] = base.passes.changed(parse_pass_options(said.pass_options))
     converter = {"inputs": list(said.inputs), "signature_key": said.signature_key}
     options = parse_json(base.converter.encode(), "converter options")

@@ -5,18 +5,16 @@ Layers that would execute code from the file are refused before the file is load
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from edgepack.converters._keras_config import refuse_code
+from edgepack.converters._keras_load import as_the_model_takes, edge_names, flat, load_keras, unique
 from edgepack.converters._options import check_dtypes, check_shape_names, fixed_shape, named_shapes, read_options
-from edgepack.converters._tensorflow import Function, first_line, through_tensorflow
+from edgepack.converters._tensorflow import Function, through_tensorflow
 from edgepack.converters._tf_bisect import first_wrong_operation
 from edgepack.dataset import bind_feeds
-from edgepack.errors import ConversionError
 from edgepack.model import Conversion, ConversionRequest, Divergence
 from edgepack_runtime.tensors import Array, TensorSpec
 
@@ -77,76 +75,22 @@ def first_difference(request: ConversionRequest) -> Divergence:
 def _opened(request: ConversionRequest) -> _Opened:
     options = read_options(Options, request.options)
     allowed = refuse_code(request.source, trusted=request.trusted)
-    model, loader, notes = _load(request.source, safe=not allowed)
+    model, loader, notes = load_keras(request.source, safe=not allowed)
     inputs = _input_specs(model, options.inputs)
     feeds = bind_feeds(request.feeds, inputs, "calibration data")
-    names = _unique(_edge_names(model, "outputs"))
+    names = unique(edge_names(model, "outputs"))
 
     def call(*values: Any) -> list[Any]:
-        result = model(_as_the_model_takes(model, values), training=False)
-        return _flat(result)
+        result = model(as_the_model_takes(model, values), training=False)
+        return flat(result)
 
     batched = all(len(tensor.shape) > 0 and tensor.shape[0] is None for tensor in model.inputs)
     function = Function(call=call, inputs=inputs, output_names=names, batched=batched)
     return _Opened(function=function, feeds=feeds, limit=options.max_difference, loader=loader, notes=allowed + notes)
 
 
-def _load(path: Path, *, safe: bool) -> tuple[Any, str, tuple[str, ...]]:
-    import keras
-
-    # Keras goes by the suffix; the content was told apart before.
-    named = Path(f"source{'.keras' if path.open('rb').read(2) == b'PK' else '.h5'}").absolute()
-    named.symlink_to(path.resolve())
-    try:
-        model = keras.saving.load_model(named, compile=False, safe_mode=safe)
-    except Exception as error:  # noqa: BLE001 - whatever Keras raises, the older one may know the file
-        said = first_line(error)
-    else:
-        return _checked(model), f"keras {keras.__version__}", ()
-    import tf_keras
-
-    try:
-        model = tf_keras.models.load_model(named, compile=False, safe_mode=safe)
-    except Exception as error:
-        raise ConversionError(
-            f"neither Keras {keras.__version__} ({said}) nor tf_keras {tf_keras.__version__} "
-            f"({first_line(error)}) can load the model"
-        ) from error
-    return _checked(model), f"tf_keras {tf_keras.__version__}", (f"Keras 3 cannot load the model: {said}",)
-
-
-def _checked(model: Any) -> Any:
-    if not getattr(model, "inputs", None):
-        raise ConversionError(
-            "the Keras model was saved without input shapes",
-            hint="call it once on a sample, or give it a keras.Input, before model.save()",
-        )
-    return model
-
-
-def _edge_names(model: Any, which: str) -> list[str]:
-    """Return the names of the model's ``inputs`` or ``outputs`` in its order.
-
-    A dictionary's keys where the model was built with one, else the layers' names as in ``model.summary()``.
-    """
-    tensors = getattr(model, which)
-    structure = getattr(model, f"_{which}_struct", None)
-    if isinstance(structure, dict) and len(structure) == len(tensors):
-        return sorted(structure)
-    names = getattr(model, f"{which[:-1]}_names", None)
-    if names and len(names) == len(tensors):
-        return list(names)
-    return [_layer_name(tensor) for tensor in tensors]
-
-
-def _layer_name(tensor: Any) -> str:
-    history: Any = getattr(tensor, "_keras_history", None)
-    # Keras 3 names tensors of a Sequential keras_tensor_7; the layer's name is the one its author knows.
-    return str(history.operation.name) if hasattr(history, "operation") else str(tensor.name).split(":")[0]
-
-
 def _input_specs(model: Any, shapes: Sequence[str]) -> tuple[TensorSpec, ...]:
-    names, wanted = _edge_names(model, "inputs"), named_shapes(shapes)
+    names, wanted = edge_names(model, "inputs"), named_shapes(shapes)
     check_shape_names(wanted, names)
     inputs = tuple(
         TensorSpec(
@@ -158,28 +102,3 @@ def _input_specs(model: Any, shapes: Sequence[str]) -> tuple[TensorSpec, ...]:
     )
     check_dtypes(shapes, inputs)
     return inputs
-
-
-def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names, made different where one layer gives several outputs: ``out``, ``out_1``."""
-    seen: Counter[str] = Counter()
-    result = []
-    for name in names:
-        result.append(name if not seen[name] else f"{name}_{seen[name]}")
-        seen[name] += 1
-    return tuple(result)
-
-
-def _as_the_model_takes(model: Any, values: Sequence[Any]) -> Any:
-    import tensorflow as tf
-
-    structure = getattr(model, "_inputs_struct", None)
-    if isinstance(structure, (dict, list, tuple)):
-        return tf.nest.pack_sequence_as(structure, list(values))
-    return values[0] if len(values) == 1 else list(values)
-
-
-def _flat(result: Any) -> list[Any]:
-    import tensorflow as tf
-
-    return list(tf.nest.flatten(result))

@@ -14,6 +14,7 @@ from edgepack.cli.request import Overrides, device_key_from, metric_from, module
 from edgepack.errors import RecipeError
 from edgepack.gate import Gate, MetricFunction
 from edgepack.recipe import Recipe, UserModule, load_recipe, parse_schemes, product_name
+from edgepack.training_steps import parse_train
 from edgepack_runtime.errors import FileError, FormatError, KeyFileError
 from edgepack_runtime.profile import SCHEMES
 from edgepack_runtime.table import Header, write_signed
@@ -36,6 +37,10 @@ labels = "labels.txt"
 [data]
 calibration = "c.npz"
 evaluation = "/abs/e.npz"
+training = "t.npz"
+[[train]]
+use = "prune"
+sparsity = 0.8
 [gate]
 metric = "f1"
 max_drop = 0
@@ -91,6 +96,8 @@ def test_every_field_of_a_file_is_read(write, tmp_path):
         labels=tmp_path / "labels.txt",
         calibration=tmp_path / "c.npz",
         evaluation=Path("/abs/e.npz"),
+        training_set=tmp_path / "t.npz",
+        training=(parse_train("prune:sparsity=0.8"),),
         gate=Gate(metric="f1", max_drop=0.0, outputs=("scores",), confidence=0.99),
         profiles=("raspberry-pi-4", "raspberry-pi-3"),
         schemes=("float16", "float32"),
@@ -261,6 +268,8 @@ def flat(found: Recipe) -> dict[str, object]:
     table |= {f"gate.{k}": v for k, v in gate.items()}
     table |= {f"optimize.{k}": v for k, v in table.pop("optimize").items()}
     table |= {f"passes.{k}": v for k, v in table.pop("passes")["by_pass"].items()}
+    steps = [(step["use"], json.loads(step["options"])["sparsity"]) for step in table["training"]]
+    table["training"] = tuple(f"{use}:sparsity={sparsity}" for use, sparsity in steps)
     return table | {f"converter.{k}": tuple(v) if k == "inputs" else v for k, v in converter.items()}
 
 
@@ -300,6 +309,8 @@ def flat(found: Recipe) -> dict[str, object]:
         ("via", ("onnx-tf",), "via"),
         ("layout", ("nhwc",), "layout"),
         ("trust_source", True, "trust_source"),
+        ("training_set", Path("other.npz"), "training_set"),
+        ("train", ("prune:sparsity=0.9",), "training"),
         ("module", UserModule(path=Path("net.py"), entry="Net"), "module"),
     ],
 )
