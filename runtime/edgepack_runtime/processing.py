@@ -1,6 +1,6 @@
 """What happens before a model and behind it, as a bundle declares it: data alone, bounded whatever it says.
 
-See ``docs/bundle-format.md``, "What happens before and behind a model".
+See ``docs/processing.md``, and ``docs/bundle-format.md``, "What happens before and behind a model".
 """
 
 from __future__ import annotations

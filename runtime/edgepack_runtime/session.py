@@ -4,66 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepack_runtime.admission import check_consistent, check_engine, check_required, check_specs
+from edgepack_runtime.admission import check_consistent, check_engine, check_required
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.compression import supported
 from edgepack_runtime.container import Grant
 from edgepack_runtime.device import Device
 from edgepack_runtime.encryption import PayloadSuite, check_segments
-from edgepack_runtime.engines import Engine, load
+from edgepack_runtime.engines import Engine
 from edgepack_runtime.errors import EngineError, SelfTestError
 from edgepack_runtime.golden import Replay, replay_golden
 from edgepack_runtime.latency import Latency, measure
+from edgepack_runtime.loading import DecryptedModel, decrypt_model
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.observe import Meter, Metrics, event
-from edgepack_runtime.plaintext import PlaintextModel, forbid_core_dumps
+from edgepack_runtime.plaintext import forbid_core_dumps
 from edgepack_runtime.pool import Pool
 from edgepack_runtime.selftest import StoredGolden
 from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.table import Entry
 from edgepack_runtime.tensors import Array, TensorSpec
 from edgepack_runtime.trust_file import trust_in_force
-from edgepack_runtime.verify import Policy, UnlockedBundle, VerifiedBundle, verify
+from edgepack_runtime.verify import Policy, VerifiedBundle, verify
+
+if TYPE_CHECKING:
+    from edgepack_runtime.prediction import Prediction, Predictor
 
 __all__ = [
     "Session",
-    "decrypt_model",
     "open_bundle",
     "verify_bundle",
     "verify_file",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Model:
-    """The decrypted model. Engines map it, so that keeping it open takes no memory, and each shares the one copy."""
-
-    manifest: Manifest
-    plaintext: PlaintextModel
-    num_threads: int | None
-
-    def load(self) -> Engine:
-        """Return it in an engine of its own, the one it was proven under."""
-        wanted, path = self.manifest.profile.engine, self.plaintext.path
-        if path is None:
-            closed = self.plaintext.content is None
-            raise EngineError("the session is closed" if closed else "opening a model needs memfd, as Linux has")
-        threads = self.num_threads or wanted.num_threads
-        engine = load(wanted.name, path, num_threads=threads, delegates=wanted.libraries)
-        try:
-            check_specs(self.manifest.model.inputs, engine.inputs)
-            check_specs(self.manifest.model.outputs, engine.outputs)
-        except BaseException:
-            engine.close()
-            raise
-        return engine
 
 
 class Session:
@@ -77,7 +55,7 @@ class Session:
         bundle: VerifiedBundle,
         manifest: Manifest,
         golden: StoredGolden,
-        model: _Model,
+        model: DecryptedModel,
         engine: Engine,
     ) -> None:
         self.bundle = bundle
@@ -87,6 +65,7 @@ class Session:
         self._engine = engine
         self._names = tuple(spec.name for spec in self.outputs)
         self._meter = Meter()
+        self._predictor: Predictor | None = None
         # Set by the store: see `edgepack_runtime.activation`.
         self.notice: str | None = None
         self.slot: int | None = None
@@ -134,6 +113,26 @@ class Session:
             fresh = self._model.load()
             self._engine.close()
             self._engine = fresh
+
+    def predict(self, given: Array | str | Path | Mapping[str, Array]) -> Prediction:
+        """Return what the model finds in a picture, as the bundle declares: prepared, run, and its outputs read.
+
+        Args:
+            given: the pixels, uint8 [height, width] or [height, width, 3] as red, green, blue; the file of a picture,
+                which Pillow decodes; or, by name, the inputs as `run` takes them.
+
+        Raises:
+            InputError: it is none of these, Pillow is missing, or the bundle declares nothing for it.
+            FileError: the file cannot be read.
+            SchemaError: what the bundle declares does not belong to its model.
+            EngineError: the engine failed, or the session is closed.
+        """
+        if self._predictor is None:
+            from edgepack_runtime.prediction import Predictor  # who only runs does not pay for it
+
+            self._predictor = Predictor.of(self.manifest)
+        feeds = given if isinstance(given, Mapping) else self._predictor.feed(given)[0]
+        return self._predictor.found(self.run(feeds))
 
     async def arun(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return what `run` returns, without holding up the event loop: it runs in a thread.
@@ -305,7 +304,7 @@ def open_bundle(
         golden = StoredGolden(bundle, manifest, file, unlock)
         with unlock() as unlocked:
             plaintext = opened.enter_context(decrypt_model(unlocked, manifest, file))
-        model = _Model(manifest=manifest, plaintext=plaintext, num_threads=device.num_threads)
+        model = DecryptedModel(manifest=manifest, plaintext=plaintext, num_threads=device.num_threads)
         session = opened.enter_context(Session(bundle, manifest, golden, model, model.load()))
         if not exact:
             session.self_test()
@@ -379,16 +378,3 @@ def verify_file(file: BundleFile, device: Device, clock: int | None) -> Verified
         trust = device.trust if newest is None else newest.document.release
     policy = Policy(profile=device.profile, accepted=device.floors(state), now=now, compressions=supported())
     return verify(file.container, trust, policy)
-
-
-def decrypt_model(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile) -> PlaintextModel:
-    """Return the model entry, decrypted into memory.
-
-    Raises:
-        FormatError: there is no such entry.
-        PayloadError: it was altered.
-        FileError: the file cannot be read, or there is not enough memory.
-    """
-    name = manifest.model.entry
-    size = unlocked.bundle.entry(name).content_length
-    return PlaintextModel(size, lambda into: unlocked.read_entry(name, file.read, into))

@@ -13,7 +13,8 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"_fields", "_files", "apart", "compression", "container", "encryption", "latency", "observe"}),
     frozenset({"capabilities", "processing"}),
     frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
-    frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "slots", "state", "trust"}),
+    frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "slots", "state", "trust"})
+    | {"decoding", "pictures"},
     frozenset(
         {
             "engines.ai_edge_litert",
@@ -21,6 +22,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
             "keyfiles",
             "op_table",
             "pool",
+            "prediction",
             "probe",
             "protection",
             "sidecar",
@@ -33,6 +35,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"probing", "slotcopy", "storefile", "trust_file"}),
     frozenset({"device", "enrolment", "selftest"}),
     frozenset({"admission"}),
+    frozenset({"loading"}),
     frozenset({"session"}),
     frozenset({"activation", "trial"}),
     frozenset({"acceptance", "installation", "live"}),
@@ -125,7 +128,7 @@ LIGHT = {DEVICE: {"numpy", "cryptography"}, HOST: {"numpy", "cryptography"}}
 LIGHT_IN_CLI = {"typer", "rich", "click"}
 ENGINES = {"ai_edge_litert", "tflite_runtime"}
 # Optional on a device, and imported by one module, inside a function.
-OPTIONAL = {"zstandard": f"{DEVICE}.compression"}
+OPTIONAL = {"zstandard": f"{DEVICE}.compression", "PIL": f"{DEVICE}.decoding"}
 # Python 3.10 is supported on the device.
 NEWER_THAN_3_10 = {"tomllib"}
 
@@ -134,7 +137,7 @@ CORE = tuple(
     f"{DEVICE}.{name}"
     for name in (
         "_fields", "capabilities", "compression", "container", "encryption", "golden", "grants", "manifest",
-        "processing", "profile", "signing", "slots", "state", "store", "table", "tensors", "trust",
+        "pictures", "processing", "profile", "signing", "slots", "state", "store", "table", "tensors", "trust",
         "trust_update", "verify",
     )
 )  # fmt: skip

@@ -1,0 +1,167 @@
+"""What a bundle declares before and behind its model, applied: from a picture to numbers, from numbers to labels.
+
+A device and a build run this same code. ``docs/processing.md`` says what each word of a declaration means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgepack_runtime.decoding import read_picture
+from edgepack_runtime.errors import InputError, SchemaError
+from edgepack_runtime.manifest import Manifest
+from edgepack_runtime.pictures import Frame, prepare_picture
+from edgepack_runtime.processing import MAX_SIDE, Classes, Image, Processing
+from edgepack_runtime.tensors import Array, TensorSpec
+
+__all__ = ["Found", "Prediction", "Predictor", "as_real", "as_stored"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One thing that a model found: the number of its class, what that is called, and the score."""
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What `Session.predict` gives: what was `found`, best first, and the `outputs` as the real numbers they mean."""
+
+    found: tuple[Found, ...]
+    outputs: Mapping[str, Array]
+
+
+class Predictor:
+    """A declaration, held against the model it belongs to."""
+
+    def __init__(
+        self,
+        processing: Processing,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        labels: Sequence[str],
+    ) -> None:
+        """Refuse what does not belong to a model of these inputs and outputs, or to these labels.
+
+        Raises:
+            SchemaError: a name, shape or dtype is another one, or the labels are not as many as the scores.
+        """
+        self._labels = labels
+        self._outputs = outputs
+        self._image = self._classes = None
+        if (image := processing.image) is not None:
+            spec = _named(image.input, inputs, "image.input")
+            self._image = image, spec, _side(image, spec)
+        if (classes := processing.classes) is not None:
+            spec = _named(classes.output, outputs, "classes.output")
+            count = math.prod(spec.shape)
+            # One score may be the probability of the second of two classes.
+            if count < 1 or min(spec.shape) < 0 or (labels and len(labels) not in {count, max(count, 2)}):
+                raise SchemaError(f"processing.classes: there are {len(labels)} labels, the model gives {spec}")
+            self._classes = classes
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Predictor:
+        """Return what a bundle declares.
+
+        Raises:
+            InputError: it declares nothing.
+            SchemaError: as for a new one.
+        """
+        if manifest.processing is None:
+            raise InputError(f"{manifest.name} declares nothing before or behind its model", hint="use run")
+        return cls(manifest.processing, manifest.model.inputs, manifest.model.outputs, manifest.labels)
+
+    def feed(self, given: Array | str | Path) -> tuple[dict[str, Array], Frame]:
+        """Return the input for a picture, or for the file of one, and what part of it the input shows.
+
+        Raises:
+            InputError: nothing is declared for it, it is no picture, or Pillow is missing to decode it.
+            FileError: the file cannot be read.
+        """
+        if self._image is None:
+            raise InputError(
+                "nothing is declared before the model", hint="give the inputs by name, as run takes them"
+            )
+        image, spec, side = self._image
+        pixels = given if isinstance(given, np.ndarray) else read_picture(Path(given))
+        values, frame = prepare_picture(pixels, image, side)
+        return {spec.name: as_stored(values.reshape(spec.shape), spec)}, frame
+
+    def found(self, outputs: Mapping[str, Array]) -> Prediction:
+        """Return what the model's outputs mean."""
+        real = {spec.name: as_real(outputs[spec.name], spec) for spec in self._outputs}
+        found = () if self._classes is None else _best(real[self._classes.output], self._classes, self._labels)
+        return Prediction(found=found, outputs=real)
+
+
+def _named(name: str, specs: Sequence[TensorSpec], where: str) -> TensorSpec:
+    for spec in specs:
+        if spec.name == name:
+            return spec
+    raise SchemaError(f"processing.{where}: {name!r} is none of the model's {', '.join(map(str, specs))}")
+
+
+def _side(image: Image, spec: TensorSpec) -> tuple[int, int]:
+    shape = spec.shape[-3:] if spec.shape[:-3] in ((), (1,)) else ()
+    channels = shape[:1] if image.layout == "nchw" else shape[2:]
+    side = shape[1:] if image.layout == "nchw" else shape[:2]
+    if channels != (1 if image.colours == "gray" else 3,) or not all(1 <= length <= MAX_SIDE for length in side):
+        raise SchemaError(f"processing.image: {image.colours} in {image.layout} is no input {spec}")
+    if 0 < image.short_side < max(side):
+        raise SchemaError(f"processing.image.short_side: {image.short_side} is less than the model's {list(side)}")
+    if spec.dtype == "bool" or (spec.quantization is not None and len(spec.quantization.scale) != 1):
+        raise SchemaError(f"processing.image: no picture can be stored in {spec}")
+    return side[0], side[1]
+
+
+def as_stored(values: Array, spec: TensorSpec) -> Array:
+    """Return real numbers as a tensor stores them: quantized where it is, rounded to integers, cut at the ends."""
+    dtype, quantization = np.dtype(spec.dtype), spec.quantization
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    if quantization is not None:
+        values = values / np.float32(quantization.scale[0]) + quantization.zero_point[0]
+    limits = np.iinfo(dtype)
+    return np.rint(values).clip(limits.min, limits.max).astype(dtype)
+
+
+def as_real(values: Array, spec: TensorSpec) -> Array:
+    """Return what a tensor's numbers mean; those that are not quantized are what they are."""
+    quantization = spec.quantization
+    if quantization is None or values.dtype.kind == "f":
+        return values
+    across = [1] * values.ndim
+    if len(quantization.scale) > 1:
+        across[quantization.quantized_dimension] = -1
+    zero = np.array(quantization.zero_point, np.float32).reshape(across)
+    return (values.astype(np.float32) - zero) * np.array(quantization.scale, np.float32).reshape(across)
+
+
+def _best(scores: Array, classes: Classes, labels: Sequence[str]) -> tuple[Found, ...]:
+    scores = activated(scores.astype(np.float64).ravel(), classes.activation)
+    if len(scores) < len(labels):
+        scores = np.array([1 - scores[0], scores[0]])
+    order = np.argsort(-scores, kind="stable")[: classes.top]
+    return tuple(
+        Found(index=int(i), label=labels[i] if labels else str(i), score=float(scores[i]))
+        for i in order
+        if scores[i] >= classes.threshold
+    )
+
+
+def activated(scores: Array, how: str) -> Array:
+    """Return the scores after ``softmax`` over the last dimension, ``sigmoid``, or ``none``."""
+    if how == "softmax":
+        powers = np.exp(scores - scores.max(-1, keepdims=True))
+        return np.asarray(powers / powers.sum(-1, keepdims=True))
+    # Half of 1 + tanh: no power of it overflows.
+    return 0.5 + 0.5 * np.tanh(scores / 2) if how == "sigmoid" else scores
