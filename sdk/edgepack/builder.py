@@ -29,6 +29,7 @@ from edgepack.toolchain import engine_toolchain, ensure
 from edgepack.trained import convert_trained
 from edgepack.trials import Search
 from edgepack.userland import Userland, userland_for
+from edgepack.variance import Halves, variance_evidence
 from edgepack.worker import Workplace
 from edgepack_runtime._files import write_all_whole
 from edgepack_runtime.encryption import PayloadSuite
@@ -219,9 +220,21 @@ def _choose(work: Work, reporter: Reporter) -> tuple[list[Chosen], tuple[Refusal
 def _told(item: Chosen, work: Work, reporter: Reporter) -> Chosen:
     """Return what was chosen with what is to be signed of it, once it was told."""
     doubts = _worse(item.candidate, item.profile, work)
+    candidate, halves = item.candidate, work.recipe.calibration_halves
+    if halves:
+        made = Halves(
+            count=halves,
+            model=work.model,
+            place=host_place(reporter),
+            digest=work.inputs.calibration.digest,
+        )
+        with reporter.step(f"making the {candidate.scheme} model again from halves of the calibration samples"):
+            spread = variance_evidence(candidate, item.profile, work.samples, work.bench, made)
+        candidate = replace(candidate, evidence=(*candidate.evidence, *spread))
+        doubts += tuple(f"calibration variance: {evidence.found}" for evidence in spread)
     for text in (*item.notes, *doubts):
         reporter.say(text)
-    return replace(item, notes=(*item.notes, *doubts))
+    return replace(item, candidate=candidate, notes=(*item.notes, *doubts))
 
 
 def _shrunk(item: Chosen, work: Work, reporter: Reporter) -> Chosen:

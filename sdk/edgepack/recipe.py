@@ -29,6 +29,7 @@ __all__ = [
     "AUTO",
     "FILE_NAME",
     "LAYOUTS",
+    "MAX_HALVES",
     "Layout",
     "Recipe",
     "UserModule",
@@ -42,6 +43,7 @@ __all__ = [
 
 FILE_NAME = "edgepack.toml"
 AUTO = "auto"
+MAX_HALVES = 20
 LAYOUTS = ("source", "nhwc", "nchw")
 # As `edgepack_runtime.table` has them, so that a name is refused now and not after hours of work.
 _PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
@@ -73,9 +75,10 @@ class Recipe:
     `signing_key` is the path of a PEM file or a key URI. `requires` is as for `parse_requires`.
     `expires` is a day or a number of days, for `expiry`.
     `compress` makes bundles that only devices with zstandard open; `emulate` has each of them run on its emulated
-    board first. `via` are the roads the conversion may take (`edgepack.roads`), empty means all, `layout` is as for
-    `parse_layout`. `trust_source` lets code in the source model run, `module` is the user's own code; neither can
-    stand in a file, which may come from a stranger.
+    board first. `calibration_halves` is how often a model is made again from half of the samples. `via` are the roads
+    the conversion may take (`edgepack.roads`), empty means all, `layout` is as for `parse_layout`. `trust_source`
+    lets code in the source model run, `module` is the user's own code; neither can stand in a file, which may come
+    from a stranger.
 
     Raises:
         RecipeError: a name or figure is wrong; the message says which are possible.
@@ -92,6 +95,7 @@ class Recipe:
     evaluation: Path | None = None
     training_set: Path | None = None
     training: tuple[TrainingStep, ...] = ()
+    calibration_halves: int = 0
     gate: Gate = field(default_factory=Gate)
     optimize: Optimize = field(default_factory=Optimize)
     schemes: tuple[str, ...] = ()
@@ -135,6 +139,8 @@ class Recipe:
                 f"the training set {self.training_set} trains nothing",
                 hint="name a step, such as --train prune:sparsity=0.8",
             )
+        if self.calibration_halves not in (0, *range(2, MAX_HALVES + 1)):
+            raise RecipeError(f"calibration_halves {self.calibration_halves} is neither 0 nor from 2 to {MAX_HALVES}")
         if not 0 <= self.security_version < 2**63:
             raise RecipeError(f"security_version {self.security_version} is not from 0 to 2^63 - 1")
         _days_or_day(self.expires)
@@ -297,6 +303,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         evaluation=_optional(base, data.take("evaluation", str, None)),
         training_set=_optional(base, data.take("training", str, None)),
         training=take_training(fields),
+        calibration_halves=data.take("calibration_halves", int, 0),
         profiles=build.take_strings("profiles"),
         schemes=build.take_strings("precision", ()),
         output=base / build.take("output", str, "dist"),

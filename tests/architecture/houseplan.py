@@ -87,7 +87,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         {"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
         | {"converters._torch_sources", "passes._choose", "passes._quantizer", "proof"}
     ),
-    frozenset({"holdout", "micro_judge", "parity", "passes._static", "roads"}),
+    frozenset({"holdout", "micro_judge", "parity", "variance", "passes._static", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.onnx_tf", "converters.saved_model", "converters.tflite"}
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer", "passes.mixed"}

@@ -249,6 +249,7 @@ def test_the_defaults_documented_are_those_of_the_reader(tmp_path: Path) -> None
     found = {
         ("model", "version"): recipe.version,
         ("model", "licence"): recipe.licence,
+        ("data", "calibration_halves"): recipe.calibration_halves,
         ("gate", "max_drop"): recipe.gate.max_drop,
         ("gate", "confidence"): recipe.gate.confidence,
         ("build", "output"): recipe.output.name,

@@ -35,6 +35,13 @@ def build(
             "order. docs/training.md has the steps.",
         ),
     ] = None,
+    calibration_halves: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Make the model again from N random halves of the calibration samples, and tell what changes.",
+        ),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -204,6 +211,7 @@ def build(
             evaluation=evaluation,
             training_set=training_set,
             train=tuple(train or ()),
+            calibration_halves=calibration_halves,
             metric=metric_name,
             metric_function=function,
             max_drop=max_drop,

@@ -50,6 +50,7 @@ class Overrides:
     evaluation: Path | None
     training_set: Path | None
     train: tuple[str, ...]
+    calibration_halves: int | None
     metric: str | None
     metric_function: MetricFunction | None
     max_drop: float | None
