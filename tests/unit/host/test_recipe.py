@@ -117,7 +117,11 @@ def test_every_field_of_a_file_is_read(write, tmp_path):
         ('path = "cat.onnx"', 'paht = "cat.onnx"', r"edgepack.toml.model.path: missing"),
         ('licence = "MIT"', 'license = "MIT"', r"model.license: unknown field \(did you mean 'licence'\?\)"),
         ("max_drop = 0", "max_dorp = 0", r"gate.max_dorp: unknown field \(did you mean 'max_drop'\?\)"),
-        ("[gate]", "calibration_halves = 1\n[gate]", r"calibration_halves 1 is neither 0 nor from 2 to 20"),
+        (
+            'calibration = "c.npz"',
+            'calibration = "c.npz"\ncalibration_halves = 1',
+            r"calibration_halves 1 is neither 0 nor from 2 to 20",
+        ),
         ("[gate]", "[gates]", r"edgepack.toml.gates: unknown field \(did you mean 'gate'\?\)"),
         ('signing = "', 'signign = "', r"keys.signign: unknown field \(did you mean 'signing'\?\)"),
         ("max_drop = 0", 'max_drop = "1%"', r"gate.max_drop: expected float, got text"),
