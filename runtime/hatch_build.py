@@ -1,4 +1,4 @@
-"""What the wheel for devices carries: every statement on its line, what its public names give, and no comments.
+"""What the wheel for devices carries: every statement on its line, what its public names take and give; no comments.
 
 A device has little room, and nobody reads code there. A traceback names the lines of the repository; ``help()`` says
 the first line of what it says here, of what an application imports: the names in the package's ``__all__``. The whole
@@ -11,6 +11,7 @@ import ast
 import io
 import tempfile
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 def lean(source: str, public: frozenset[str]) -> str:
     """Return a module that does the same, line for line: no comments, and of `public` names' docstrings a line each.
 
-    What a public class has under a name without an underscore is public with it.
+    What a public class has under a name without an underscore is public with it. Other functions lose the types of
+    what they take and give, which nothing evaluates.
     """
     lines = source.split("\n")
     tree = ast.parse(source)
@@ -40,11 +42,30 @@ def lean(source: str, public: frozenset[str]) -> str:
             else:
                 continue
             lines[first : last + 1] = [kept.rstrip(), *[""] * (last - first)]
+    for row, start, end in sorted(_types(tree, told, lines), reverse=True):
+        line = lines[row].encode()
+        lines[row] = (line[:start] + line[end:]).decode()
     for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip()
     return "\n".join(lines)
+
+
+def _types(tree: ast.Module, told: set[ast.AST], lines: list[str]) -> Iterator[tuple[int, int, int]]:
+    """Yield the line of each type to leave out, and from which byte of it to which."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node not in told:
+            given = node.args
+            named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            found = [(n.annotation, n.col_offset + len(n.arg.encode())) for n in named if n and n.annotation]
+            if node.returns is not None:
+                before = lines[node.returns.lineno - 1].encode()[: node.returns.col_offset]
+                found.append((node.returns, before.rindex(b")") + 1))
+            for kind, start in found:
+                # One of several lines stays.
+                if kind.lineno == kind.end_lineno and kind.end_col_offset is not None:
+                    yield kind.lineno - 1, start, kind.end_col_offset
 
 
 def _docstring(node: Documented) -> ast.Constant | None:
