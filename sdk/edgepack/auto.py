@@ -14,10 +14,13 @@ from importlib.metadata import version
 from edgepack import __version__
 from edgepack.candidate import SIMILARITY, Candidate, Samples, apply_pass, examine, judged_as
 from edgepack.conversion import host_place
-from edgepack.errors import PassError, WorkerError
+from edgepack.errors import PassError, SourceModelError, WorkerError
+from edgepack.flatbuffer import read_model
 from edgepack.gate import Gate
 from edgepack.holdout import part
 from edgepack.journal import Journal, open_journal
+from edgepack.layer_error import LayerRequest, Places
+from edgepack.mixing import MIXED, Searching, families, harms_of, search_family
 from edgepack.model import Refusal, TFLiteModel
 from edgepack.pareto import front
 from edgepack.passoptions import PassOrder
@@ -25,13 +28,17 @@ from edgepack.recipe import AUTO
 from edgepack.release import Chosen, Work
 from edgepack.reporter import Reporter
 from edgepack.schemes import is_stateful
-from edgepack.trials import Loss, Search, Trial, Tried, confidences, cost_of, finalists, margin, unpromising
+from edgepack.trials import Harm, Loss, Search, Trial, Tried, confidences, cost_of, finalists, margin, unpromising
 from edgepack_runtime._files import file_error
 from edgepack_runtime.profile import DeviceProfile
 
 __all__ = ["search_for"]
 
 _DIGITS = 4
+# Layers are looked into with so many samples.
+_SAMPLES = 6
+# Where two families are searched, the first may use so much of what is left.
+_FIRST_FAMILY = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +98,35 @@ def search_for(work: Work, profile: DeviceProfile, reporter: Reporter) -> tuple[
         bench = _Measuring(hunt, journal)
         for scheme in _schemes(work, profile):
             bench.measure(work.recipe.passes.order(scheme, hunt.engine), scheme)
+        _mix(hunt, bench)
         trials = tuple(bench.trials)
     return _judged(hunt, trials)
 
 
+def _mix(hunt: _Hunt, bench: _Measuring) -> None:
+    """Search for mixed precisions with the candidates that are left: most of them where the objective gains most."""
+    asked, allowed = hunt.work.recipe.optimize, _schemes(hunt.work, hunt.profile)
+    found = families(read_model(hunt.work.model.data), hunt.engine, allowed)
+    ordered = found if asked.objective == "size" else found[::-1]
+    for family in ordered:
+        left = asked.candidates - len(bench.trials)
+        bench.most = (
+            asked.candidates if family is ordered[-1] else len(bench.trials) + math.ceil(left * _FIRST_FAMILY)
+        )
+        searching = Searching(
+            engine=hunt.engine,
+            objective=asked.objective,
+            scale=hunt.scale,
+            measure=bench.measure,
+            harms=bench.harms,
+        )
+        search_family(family, searching, hunt.reporter.say)
+
+
 def _schemes(work: Work, profile: DeviceProfile) -> tuple[str, ...]:
-    return profile.quantization if work.recipe.schemes in ((), (AUTO,)) else work.recipe.schemes
+    named = profile.quantization if work.recipe.schemes in ((), (AUTO,)) else work.recipe.schemes
+    # What is to be mixed of them is what the search is for.
+    return tuple(scheme for scheme in named if scheme != MIXED)
 
 
 def _build_digest(work: Work, profile: DeviceProfile) -> str:
@@ -128,6 +158,7 @@ class _Measuring:
         self._hunt, self._journal = hunt, journal
         self._by_digest: dict[str, Trial] = {}
         self.trials: list[Trial] = []
+        self.most = hunt.work.recipe.optimize.candidates
 
     def measure(self, order: PassOrder, title: str) -> Trial | None:
         """Return what is known of a candidate; None when no more may be measured."""
@@ -135,18 +166,45 @@ class _Measuring:
         for trial in self.trials:
             if f"{trial.scheme} {trial.options}" == key:
                 return trial
-        most = self._hunt.work.recipe.optimize.candidates
-        if len(self.trials) >= most:
+        if len(self.trials) >= self.most:
             return None
         found = self._journal.find(key)
         if found is None:
-            with self._hunt.reporter.step(f"candidate {len(self.trials) + 1} of at most {most}: {title}"):
+            with self._hunt.reporter.step(f"candidate {len(self.trials) + 1} of at most {self.most}: {title}"):
                 found = self._new(order, title)
             self._journal.add(key, found)
         if found.digest:
             self._by_digest.setdefault(found.digest, found)
         self.trials.append(found)
         return found
+
+    def harms(self, order: PassOrder) -> tuple[Harm, ...]:
+        """Return what the layers' own errors of one candidate do to the outputs.
+
+        Raises:
+            EngineError: the engine cannot run the float model's layers.
+            SourceModelError: a model cannot be looked into, or there is none.
+            WorkerError: that crashed or hung.
+        """
+        hunt, key = self._hunt, f"layers of {order.scheme} {order.options}"
+        found = self._journal.find(key)
+        if found is None:
+            with hunt.reporter.step("measuring what each layer's precision does to the outputs"):
+                model = hunt.make(order)
+                if isinstance(model, PassError):
+                    raise SourceModelError(model.message)
+                samples = {n: a[hunt.choose.calibration :][:_SAMPLES] for n, a in hunt.choose.feeds.items()}
+                request = LayerRequest(
+                    float_model=hunt.work.model.data,
+                    quantized=model.data,
+                    feeds=samples,
+                    engine=hunt.profile.engine,
+                )
+                places = Places(host=host_place(hunt.reporter), engine=hunt.work.bench.engines[hunt.engine])
+                harms = harms_of(request, places)
+            found = Trial(title="layers", scheme=order.scheme, options=order.options, harms=harms)
+            self._journal.add(key, found)
+        return found.harms
 
     def _new(self, order: PassOrder, title: str) -> Trial:
         hunt = self._hunt

@@ -15,6 +15,7 @@ from edgepack.candidate import Bench, Candidate, Samples, apply_pass, environmen
 from edgepack.conversion import host_place
 from edgepack.drop import source_doubts
 from edgepack.errors import GateError, PassError
+from edgepack.holdout import check_enough
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.model import Refusal, TFLiteModel
 from edgepack.offline import refuse_missing
@@ -88,6 +89,8 @@ def build(
     reporter = reporter or Reporter()
     inputs = read_inputs(recipe, reporter, passphrase)
     check_output(recipe.output)
+    if recipe.optimize.search:
+        check_enough(0 if inputs.evaluation is None else inputs.evaluation.count, recipe.optimize)
     work = _prepare(recipe, inputs, offline, reporter)
     chosen, refusals = _choose(work, reporter)
     if refusals:

@@ -16,11 +16,26 @@ from edgepack.errors import DatasetError
 from edgepack.optimize import Optimize
 from edgepack_runtime.tensors import Array
 
-__all__ = ["part"]
+__all__ = ["check_enough", "part"]
 
 # What a candidate is measured on is bounded, so that its cost is.
 _MOST_TO_CHOOSE_BY = 2000
 _FEWEST = 5
+
+
+def check_enough(count: int, asked: Optimize) -> int:
+    """Return how many of `count` evaluation samples candidates are chosen by.
+
+    Raises:
+        DatasetError: there are too few for two parts.
+    """
+    first = min(round(count * (1 - asked.holdout)), _MOST_TO_CHOOSE_BY)
+    if first < _FEWEST or count - first < _FEWEST:
+        raise DatasetError(
+            f"--optimize auto chooses by some evaluation samples and judges by others; {count} are too few for both",
+            hint=f"name more with --evaluation: {2 * _FEWEST + 5} are the fewest, some hundreds say something",
+        )
+    return first
 
 
 def part(samples: Samples, asked: Optimize, *, stream: bool) -> tuple[Samples, Samples]:
@@ -34,12 +49,7 @@ def part(samples: Samples, asked: Optimize, *, stream: bool) -> tuple[Samples, S
     """
     start = samples.calibration
     count = len(next(iter(samples.feeds.values()))) - start
-    first = min(round(count * (1 - asked.holdout)), _MOST_TO_CHOOSE_BY)
-    if first < _FEWEST or count - first < _FEWEST:
-        raise DatasetError(
-            f"--optimize auto chooses by some evaluation samples and judges by others; {count} are too few for both",
-            hint=f"name more with --evaluation: {2 * _FEWEST + 5} are the fewest, some hundreds say something",
-        )
+    first = check_enough(count, asked)
     if stream:
         labels = samples.labels
         chosen = _taken(samples, np.arange(start + first))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgepack.model import Refusal
 from edgepack.pareto import front
 
-__all__ = ["Loss", "Search", "Trial", "Tried", "confidences", "cost_of", "finalists", "margin", "unpromising"]
+__all__ = ["Harm", "Loss", "Search", "Trial", "Tried", "confidences", "cost_of", "finalists", "margin", "unpromising"]
 
 # So many candidates are judged on the held-out samples, one after the other until one passes.
 MOST_FINALISTS = 4
@@ -30,12 +30,20 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Harm:
+    """What a layer's own error does to the worst output, as a share of its variance; `layer` is its place."""
+
+    layer: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One candidate: how it is made, and what was measured of it. This is what a journal keeps.
 
     `options` is the pass's JSON, `digest` the model's SHA-256, empty where none came of it; `losses` are empty for a
     candidate that is the float model itself. `ratio` is the time against the float model's, 0 where that is not
-    known. `refusals` are what speaks against it whatever it loses.
+    known. `refusals` are what speaks against it whatever it loses. `harms` is not of the candidate but of its layers.
     """
 
     title: str
@@ -51,6 +59,7 @@ class Trial:
     ratio_high: float = 0.0
     ram_bytes: int = 0
     refusals: tuple[Refusal, ...] = ()
+    harms: tuple[Harm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,7 +93,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer", "passes.mixed"}
         | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
-    frozenset({"conversion", "offline", "probe_import", "shrunk"}),
+    frozenset({"conversion", "mixing", "offline", "probe_import", "shrunk"}),
     frozenset({"auto", "trained"}),
     frozenset({"builder", "micro"}) | {"diagnose"},
     frozenset({"cli.options", "cli.request", "cli.show"}) | {"cli.request_diagnose"},
