@@ -49,7 +49,7 @@ format: setup ## rewrite the code as ruff wants it
 	$(BIN)/ruff format .
 
 bench: setup ## time a bundle against the bare engine: ratios, not seconds
-	$(BIN)/python tools/bench_session.py
+	$(BIN)/python -m tools.bench
 
 vectors: setup ## write the conformance vectors again
 	$(BIN)/python -m tools.vectors
