@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -124,6 +123,8 @@ class Fields:
             SchemaError: there is one; the message names the nearest known field.
         """
         for name in self._left:
+            import difflib  # only where something is wrong: a device opens bundles each time it starts
+
             near = difflib.get_close_matches(name, self._known, n=1)
             # A name from a stranger's file must not speak to the terminal.
             shown = name if name.isprintable() and len(name) <= _MAX_SHOWN else ascii(name[:_MAX_SHOWN])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import select
 import stat
 import sys
@@ -152,7 +151,7 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644,
     """
     try:
         _refuse_other_than_file(path)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             try:
@@ -203,7 +202,7 @@ def write_all_whole(files: Mapping[Path, bytes]) -> None:
         for path, data in files.items():
             _refuse_other_than_file(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+            part = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
             parts[part] = path
             write_whole(part, data)
         for part, path in parts.items():

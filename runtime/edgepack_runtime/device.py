@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepack_runtime._fields import Fields, parse_json
 from edgepack_runtime._files import read_capped
@@ -13,12 +14,14 @@ from edgepack_runtime.errors import FileError, SchemaError
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.keyfiles import load_device_key, passphrase_in, verifying_key_in
 from edgepack_runtime.plaintext import forbid_core_dumps
-from edgepack_runtime.state import DeviceState, StoredTrust
-from edgepack_runtime.statefile import StateFolder
-from edgepack_runtime.storefile import StoreFolder
-from edgepack_runtime.trust import TrustedKeys
-from edgepack_runtime.trust_file import trust_in, trust_in_force, update_stored_trust, update_trust
-from edgepack_runtime.trust_update import MAX_TRUST_BYTES, TrustState
+from edgepack_runtime.trust import MAX_TRUST_BYTES, TrustedKeys
+
+# What a device without a state or a store never needs is imported where it is used: an application starts sooner.
+if TYPE_CHECKING:
+    from edgepack_runtime.state import DeviceState
+    from edgepack_runtime.statefile import StateFolder
+    from edgepack_runtime.storefile import StoreFolder
+    from edgepack_runtime.trust_update import TrustState
 
 __all__ = ["ENGINE_POLICIES", "Device", "load_trust", "trust_of", "update_trust_of"]
 
@@ -120,13 +123,25 @@ class Device:
             num_threads=fields.take("num_threads", int, None),
             accepted={name: accepted.take(name, int) for name in accepted.names()},
             engine_policy=fields.take_choice("engine_policy", ENGINE_POLICIES, "exact"),
-            state=None if state is None else StateFolder(state),
-            store=None if store is None else StoreFolder(store),
+            state=None if state is None else _state_folder(state),
+            store=None if store is None else _store_folder(store),
             trust_state=document,
             trust_file=trust_file,
         )
         fields.finish()
         return device
+
+
+def _state_folder(path: Path) -> StateFolder:
+    from edgepack_runtime.statefile import StateFolder
+
+    return StateFolder(path)
+
+
+def _store_folder(path: Path) -> StoreFolder:
+    from edgepack_runtime.storefile import StoreFolder
+
+    return StoreFolder(path)
 
 
 def _take_path(fields: Fields, name: str, file: Path) -> Path | None:
@@ -174,6 +189,8 @@ def _read_trust(path: Path) -> tuple[TrustedKeys, TrustState | None]:
         raise FileError(error.message, hint="name the trust file, or the release key's .pub.pem") from None
     try:
         if data.startswith(MAGIC):
+            from edgepack_runtime.trust_file import trust_in
+
             state = trust_in(data, path)
             return state.document.release, state
         if b"-----BEGIN " in data:
@@ -193,6 +210,9 @@ def trust_of(device: Device) -> TrustState:
         FileError: the state cannot be read.
         BundleError: the stored document is none.
     """
+    from edgepack_runtime.state import StoredTrust
+    from edgepack_runtime.trust_file import trust_in_force
+
     stored = StoredTrust() if device.state is None else device.state.read().trust
     found = trust_in_force(device.trust_state, stored)
     if found is None:
@@ -214,6 +234,8 @@ def update_trust_of(device: Device, updates: Sequence[Path]) -> TrustState:
         BundleError: an update is refused, or the device has a plain trust file.
         StateError: there is no good state.
     """
+    from edgepack_runtime.trust_file import update_stored_trust, update_trust
+
     if device.state is not None and device.profile is not None:
         return update_stored_trust(device.state, device.trust_state, device.profile, updates)
     if device.trust_file is None:

@@ -20,20 +20,20 @@ from edgepack_runtime.encryption import PayloadSuite, check_segments
 from edgepack_runtime.engines import Engine
 from edgepack_runtime.errors import EngineError, SelfTestError
 from edgepack_runtime.golden import Replay, replay_golden
-from edgepack_runtime.latency import Latency, measure
 from edgepack_runtime.loading import DecryptedModel, decrypt_model
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.observe import Meter, Metrics, event
 from edgepack_runtime.plaintext import forbid_core_dumps
-from edgepack_runtime.pool import Pool
 from edgepack_runtime.selftest import StoredGolden
 from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.table import Entry
 from edgepack_runtime.tensors import Array, TensorSpec
-from edgepack_runtime.trust_file import trust_in_force
 from edgepack_runtime.verify import Policy, VerifiedBundle, verify
 
+# Imported where it is used, which is not in every application: the others start sooner.
 if TYPE_CHECKING:
+    from edgepack_runtime.latency import Latency
+    from edgepack_runtime.pool import Pool
     from edgepack_runtime.prediction import Prediction, Predictor
 
 __all__ = [
@@ -170,6 +170,8 @@ class Session:
             for engine in engines:
                 engine.close()
             raise
+        from edgepack_runtime.pool import Pool
+
         return Pool(engines, self._names, self._meter)
 
     def warmup(self, runs: int = 1) -> None:
@@ -192,6 +194,8 @@ class Session:
             PayloadError: the file was altered since it was opened.
             FileError: the file cannot be read any more.
         """
+        from edgepack_runtime.latency import measure
+
         self.reset()
         with self._golden.opened() as samples:
             feeds = samples[0].inputs
@@ -374,6 +378,8 @@ def verify_file(file: BundleFile, device: Device, clock: int | None) -> Verified
     if device.state is not None and device.profile is not None:
         state = device.state.read()
         now = None if clock is None else max(clock, state.time_floor)
+        from edgepack_runtime.trust_file import trust_in_force
+
         newest = trust_in_force(device.trust_state, state.trust)
         trust = device.trust if newest is None else newest.document.release
     policy = Policy(profile=device.profile, accepted=device.floors(state), now=now, compressions=supported())

@@ -14,9 +14,11 @@ from edgepack_runtime._fields import Fields, parse_json
 from edgepack_runtime.errors import KeyFileError, SchemaError
 from edgepack_runtime.signing import VerifyingKey, algorithm_of, key_id, public_key_in, spki
 
-__all__ = ["ALGORITHMS", "SCHEMA_VERSION", "TrustedKey", "TrustedKeys"]
+__all__ = ["ALGORITHMS", "MAX_TRUST_BYTES", "SCHEMA_VERSION", "TrustedKey", "TrustedKeys"]
 
 SCHEMA_VERSION = 1
+# Of a trust file and of a trust document.
+MAX_TRUST_BYTES = 256 * 1024
 ALGORITHMS = ("ed25519", "p256")
 
 

@@ -16,8 +16,8 @@ from edgepack_runtime.container import Container
 from edgepack_runtime.errors import BundleError, IncompatibleError
 from edgepack_runtime.state import DeviceState, StoredTrust
 from edgepack_runtime.statefile import StateFolder
+from edgepack_runtime.trust import MAX_TRUST_BYTES
 from edgepack_runtime.trust_update import (
-    MAX_TRUST_BYTES,
     TrustDocument,
     TrustState,
     apply_update,

@@ -16,11 +16,10 @@ from edgepack_runtime.container import MAX_SIGNATURES, PREAMBLE_SIZE, Container,
 from edgepack_runtime.errors import FormatError, IncompatibleError, RollbackError, SchemaError, SignatureError
 from edgepack_runtime.signing import TRUST_PAYLOAD_TYPE, verify_threshold
 from edgepack_runtime.table import FORMAT_MAJOR, FORMAT_MINOR, is_name
-from edgepack_runtime.trust import TrustedKeys
+from edgepack_runtime.trust import MAX_TRUST_BYTES, TrustedKeys
 
 __all__ = [
     "MAX_ROOT_THRESHOLD",
-    "MAX_TRUST_BYTES",
     "TRUST_ROLE",
     "FloorReset",
     "TrustDocument",
@@ -31,7 +30,6 @@ __all__ = [
 ]
 
 TRUST_ROLE = 32
-MAX_TRUST_BYTES = 256 * 1024
 # An update may need the thresholds of two sets of roots, and a file holds 16 signatures.
 MAX_ROOT_THRESHOLD = MAX_SIGNATURES // 2
 _SCHEMA_VERSION = 1

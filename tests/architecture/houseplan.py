@@ -12,7 +12,8 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors"}),
     frozenset({"_fields", "_files", "apart", "compression", "container", "encryption", "latency", "observe"}),
     frozenset({"capabilities", "processing"}),
-    frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"}),
+    frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"})
+    | {"engines._distributions"},
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "slots", "state", "trust"})
     | {"decoding", "pictures"},
     frozenset(

@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgepack_runtime.engines._distributions import installed_version
 from edgepack_runtime.errors import EngineError
 
 if TYPE_CHECKING:
@@ -71,15 +72,8 @@ def _known() -> tuple[str, ...]:
 
 def installed() -> tuple[tuple[str, str], ...]:
     """Return name and version of each engine installed here, in alphabetical order, without importing one."""
-    from importlib import metadata  # slow to import, and loading a profile needs none of it
-
-    found = []
-    for name in _known():
-        try:
-            found.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue
-    return tuple(found)
+    versions = ((name, installed_version(name)) for name in _known())
+    return tuple((name, version) for name, version in versions if version is not None)
 
 
 def load(name: str, model_path: str, *, num_threads: int, delegates: tuple[str, ...] = ()) -> Engine:

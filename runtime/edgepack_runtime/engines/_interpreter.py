@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from edgepack_runtime.engines._distributions import installed_version
 from edgepack_runtime.errors import EngineError, FileError, InputError
 from edgepack_runtime.tensors import DTYPES, Array, QuantizationParameters, TensorSpec, check_feeds
 
@@ -36,10 +36,9 @@ def import_interpreter(
     Raises:
         EngineError: it is not installed, cannot be imported, or `check` refused.
     """
-    try:
-        version = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        raise EngineError(f"engine {name} is not installed", hint=hint) from None
+    version = installed_version(name)
+    if version is None:
+        raise EngineError(f"engine {name} is not installed", hint=hint)
     if check is not None:
         check()
     try:
