@@ -36,12 +36,7 @@ if TYPE_CHECKING:
     from edgepack_runtime.pool import Pool
     from edgepack_runtime.prediction import Prediction, Predictor
 
-__all__ = [
-    "Session",
-    "open_bundle",
-    "verify_bundle",
-    "verify_file",
-]
+__all__ = ["Session", "open_bundle", "verify_bundle", "verify_file"]
 
 
 class Session:
