@@ -141,7 +141,7 @@ def source_doubts(gate: Gate, source: Mapping[str, Array], labels: Array | None)
     source = at_least_2d(source)
     found = []
     for one in (gate, *gate.also):
-        if one.judged.kind != "classes":
+        if one.judged.kind != "classes" or one.against != LABELS:
             continue
         for name in fitting_outputs(source, one, labels):
             _, said, _, truth = decided(one, name, (source[name], source[name]), labels)

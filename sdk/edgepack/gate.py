@@ -12,9 +12,9 @@ from edgepack.intervals import CONFIDENCE, Interval
 from edgepack.metrics import METRICS, Metric, metric_named
 from edgepack_runtime._fields import Fields
 
-__all__ = ["LABELS", "SOURCE", "Drop", "Gate", "MetricFunction", "Verdict", "take_gate", "verdict_on"]
+__all__ = ["FLOAT", "LABELS", "SOURCE", "Drop", "Gate", "MetricFunction", "Verdict", "take_gate", "verdict_on"]
 
-LABELS, SOURCE = "labels", "float source"
+LABELS, FLOAT, SOURCE = "labels", "float", "float source"
 _LEAST, _MOST = 0.8, 0.9999
 # So wide is the interval of too few samples to have one.
 _NO_END = 1e8
@@ -52,7 +52,8 @@ class Gate:
     where there are labels, and agreement where there are none. `outputs` are those it is judged on, each for itself;
     () means all that fit, of which there must be one where labels tell what is right. With a `threshold` every value
     of an output is a yes or a no of its own. `also` are further metrics, all of which must hold too. `function` takes
-    the metric's place; it cannot stand in a file, which may come from a stranger.
+    the metric's place; it cannot stand in a file, which may come from a stranger. `against` is `LABELS`, where there
+    are any, or `FLOAT`, which asks for no labels: of the outputs of a model, labels often tell of one only.
 
     Raises:
         RecipeError: the metric is not known, or a figure makes no sense.
@@ -65,6 +66,7 @@ class Gate:
     confidence: float = CONFIDENCE
     also: tuple[Gate, ...] = ()
     function: MetricFunction | None = None
+    against: str = LABELS
 
     def __post_init__(self) -> None:
         metric = self.judged
@@ -78,6 +80,8 @@ class Gate:
         for other in self.also:
             if other.metric is None or other.also or other.function is not None:
                 raise RecipeError("each further gate names one metric")
+        if self.against not in (LABELS, FLOAT):
+            raise RecipeError(f"a metric is measured against {LABELS!r} or {FLOAT!r}, not {self.against!r}")
         if self.threshold is None:
             return
         if not math.isfinite(self.threshold):
@@ -112,6 +116,7 @@ def take_gate(fields: Fields) -> Gate:
         outputs=_outputs(fields),
         threshold=fields.take("threshold", float, None),
         confidence=fields.take("confidence", float, CONFIDENCE),
+        against=fields.take("against", str, LABELS),
         also=also,
     )
     fields.finish()
@@ -172,10 +177,16 @@ class Drop:
     @property
     def found(self) -> str:
         """What was found, in one line."""
-        text = self.figures
+        text = self.figures + self._worst_class()
         if not self.labelled:
-            text += "; no labels: how far it agrees with the float source is all that is known"
+            text += "; without labels how far it agrees with the float source is all that is known"
         return text if self.verdict is Verdict.HOLDS else f"{text}; {self.why}"
+
+    def _worst_class(self) -> str:
+        if not self.classes:
+            return ""
+        name, before, after = max(self.classes, key=lambda each: each[1] - each[2])
+        return f"; class {name} lost most, {before:.4f} to {after:.4f}" if after < before else ""
 
     @property
     def wanted(self) -> str:

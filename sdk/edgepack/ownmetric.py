@@ -21,7 +21,7 @@ import numpy as np
 
 from edgepack.drop import drop_of, measure_drop
 from edgepack.errors import RecipeError, WorkerError
-from edgepack.gate import Drop, Gate, MetricFunction, verdict_on
+from edgepack.gate import LABELS, Drop, Gate, MetricFunction, verdict_on
 from edgepack.intervals import RESAMPLES, Interval, Measured, Pair, bootstrap
 from edgepack.scoring import MeanPair
 from edgepack.worker import Workplace, run_task
@@ -104,6 +104,7 @@ def _measure_own(
     labels: Array | None,
     place: Workplace,
 ) -> Drop:
+    labels = labels if gate.against == LABELS else None
     names = gate.outputs or tuple(sides[0])
     for name in names:
         if name not in sides[0]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgepack.decisions import decide, fitting_outputs, is_scores, right_classes, right_yes_or_no, single_threshold
 from edgepack.errors import DatasetError, RecipeError
-from edgepack.gate import Gate
+from edgepack.gate import LABELS, Gate
 from edgepack.intervals import Pair
 from edgepack.scoring import BLOCK, ClassPair, CountPair, HitPair, MeanPair, RankPair, signal_values
 from edgepack_runtime.tensors import Array
@@ -37,7 +37,7 @@ def paired_outputs(
         RecipeError: a metric is a function of the user's own.
     """
     source, candidate = at_least_2d(source), at_least_2d(candidate)
-    if gate.metric is None and labels is None:
+    if gate.metric is None and (labels is None or gate.against != LABELS):
         gate = replace(gate, metric="agreement")
     for one in (gate, *gate.also):
         if one.function is not None:
@@ -46,10 +46,11 @@ def paired_outputs(
             raise DatasetError(
                 f"{one.judged.name} needs evaluation samples, and there are none", hint="name them: --evaluation FILE"
             )
-        for name in fitting_outputs(source, one, labels):
+        right = labels if one.against == LABELS else None
+        for name in fitting_outputs(source, one, right):
             if not np.isfinite(source[name]).all() or not np.isfinite(candidate[name]).all():
                 raise DatasetError(f"output {name!r} holds NaN or infinity, of which no metric can be made")
-            yield _paired(one, name, (source[name], candidate[name]), labels)
+            yield _paired(one, name, (source[name], candidate[name]), right)
 
 
 def at_least_2d(outputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -74,7 +74,7 @@ def test_without_labels_the_report_says_that_it_is_agreement():
     found = one(Gate(metric="accuracy"), scores(truth), scores(truth), None)
     assert found.check == "accuracy drop against float: y"
     assert found.found.startswith("accuracy 1.0000 with the float source: drop 0.0000 [")
-    assert "no labels: how far it agrees" in found.found
+    assert "without labels how far it agrees" in found.found
 
 
 def test_a_threshold_judges_each_value_of_every_output():
@@ -97,6 +97,37 @@ def test_macro_metrics_are_told_class_by_class():
     said = np.where(np.arange(600) % 6 == 4, 0, truth)
     found = one(Gate(metric="recall"), scores(truth), scores(said), truth)
     assert found.classes == ((0, 1.0, 1.0), (1, 1.0, 0.5), (2, 1.0, 1.0))
+
+
+def test_the_class_that_lost_most_is_told():
+    truth = np.array([0, 0, 0, 1, 1, 2] * 100)
+    said = np.where(np.arange(600) % 6 == 4, 0, truth)
+    found = one(Gate(metric="recall"), scores(truth), scores(said), truth)
+    assert "; class 1 lost most, 1.0000 to 0.5000; worse than allowed" in found.found
+    assert "lost most" not in one(Gate(metric="recall"), scores(truth), scores(truth), truth).found
+
+
+def test_each_output_has_a_metric_and_a_budget_of_its_own_and_labels_tell_of_one():
+    truth = np.arange(400) % 3
+    mask = np.random.default_rng(0).normal(size=(400, 5, 5))
+    gate = Gate(
+        metric="accuracy",
+        outputs=("y",),
+        also=(Gate(metric="cosine", outputs=("mask",), against="float", max_drop=0.05),),
+    )
+    source = {"y": scores(truth), "mask": mask}
+    found = measure_drop(gate, source, source | {"mask": -mask}, truth)
+    assert [(d.metric, d.output, d.against, d.verdict) for d in found] == [
+        ("accuracy", "y", "labels", Verdict.HOLDS),
+        ("cosine", "mask", "float source", Verdict.WORSE),
+    ]
+
+
+def test_a_higher_confidence_needs_more_samples():
+    truth = np.arange(400) % 3
+    sure = one(Gate(confidence=0.99), scores(truth), scores(truth), truth)
+    assert (sure.verdict, sure.confidence) == (Verdict.UNCLEAR, 0.99)
+    assert sure.needed > 600
 
 
 def test_an_area_is_that_counted_by_hand():

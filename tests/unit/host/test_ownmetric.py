@@ -55,7 +55,7 @@ def test_without_labels_it_gets_the_float_sources_outputs(judged):
     text = "def f(outputs, wanted):\n    return outputs['y'].argmax(-1) == wanted['y'].argmax(-1)\n"
     (found,) = judged(text, labels=None)
     assert found.drop.value == pytest.approx(0.2)
-    assert "no labels" in found.found
+    assert "without labels" in found.found
 
 
 def test_less_is_better_where_the_function_says_so(judged):

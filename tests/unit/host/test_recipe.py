@@ -133,6 +133,7 @@ def test_every_field_of_a_file_is_read(write, tmp_path):
         ('output = "scores"', "output = 3", r"gate.output: expected the name of an output, or a list of names"),
         ('output = "scores"', 'output = ["a", "a"]', r"an output is named twice for the metric: a, a"),
         ('metric = "f1"', 'metric = "auc"\nthreshold = 0.5', r"metric auc decides nothing, and takes no threshold"),
+        ("confidence = 0.99", 'against = "labls"', r"against 'labels' or 'float', not 'labls'"),
         ("confidence = 0.99", "confidence = 95", r"confidence 95 is not from 0.8 to 0.9999"),
         ("confidence = 0.99", "[[gate.also]]\nmax_drop = 0.1", r"each further gate names one metric"),
         ("confidence = 0.99", "[[gate.also]]\nmetrik = 'mse'", r"gate.also\[0\].metrik: unknown field"),
