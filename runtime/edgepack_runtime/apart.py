@@ -79,6 +79,9 @@ def _be_the_child(work: Callable[[], Answer], writer: int, parent: int) -> NoRet
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         faulthandler.disable()
+        if "logging" in sys.modules:
+            # The application's handlers may wait for a thread that is not here; the answer says everything.
+            sys.modules["logging"].disable()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
         if os.getppid() == parent:
             _write_all(writer, json.dumps(_answer(work)).encode() + b"\n")

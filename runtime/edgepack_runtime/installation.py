@@ -19,6 +19,7 @@ from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.errors import BundleError, EdgepackError, FileError, StoreError
 from edgepack_runtime.golden import Replay
 from edgepack_runtime.manifest import Manifest
+from edgepack_runtime.observe import event, refusal_told
 from edgepack_runtime.plaintext import forbid_core_dumps
 from edgepack_runtime.session import verify_bundle, verify_file
 from edgepack_runtime.sidecar import sidecar_grants
@@ -127,7 +128,7 @@ def install_bundle(
     """
     folder, _ = folders_of(device)
     now = int(clock())
-    with BundleFile(Path(path)) as source:
+    with refusal_told(str(path)), BundleFile(Path(path)) as source:
         ready = _look_at(source, device, None if grants is None else Path(grants), now)
         product = ready.bundle.header.product
         with folder.installing():
@@ -146,6 +147,7 @@ def install_bundle(
                 _drop(product, slot, device)
                 raise
             folder.change(product, lambda old: old.installed(slot.number))
+            _tell("installed", product, slot)
             return Installed(product=product, slot=slot, copied=copied, replay=proof.replay, engine=proof.engine)
 
 
@@ -233,13 +235,14 @@ def activate_bundle(product: str, *, device: Device, health: Health | None = Non
         EngineError: the engine is missing, of another version, failed or crashed.
     """
     folder, state = folders_of(device)
-    with folder.installing():
+    with refusal_told(product), folder.installing():
         slot = folder.read().product(product).installed_slot()
         header = _prove(folder.bundle(slot), device).bundle.header
         # The list first: a floor above the bundle that is still active would keep it from running.
         record = folder.change(product, lambda old: old.activated(health))
         if health is None:
             state.update(lambda old: old.accepting(header))
+        _tell("activated", product, slot)
         return Activated(product=record, floor=floor_of(device, product))
 
 
@@ -256,12 +259,18 @@ def roll_back(product: str, *, device: Device) -> Activated:
         EngineError: the engine is missing, of another version, failed or crashed.
     """
     folder, _ = folders_of(device)
-    with folder.installing():
+    with refusal_told(product), folder.installing():
         floor = floor_of(device, product)
         before = folder.read().product(product).rolled_back(floor).active_slot()
         _prove(folder.bundle(before), device)
         record = folder.change(product, lambda old: old.rolled_back(floor))
+        _tell("rolled_back", product, before)
         return Activated(product=record, floor=floor)
+
+
+def _tell(what: str, product: str, slot: Slot) -> None:
+    words = what.replace("_", " ")
+    event(what, f"{product} {slot.version} is {words}", product=product, version=slot.version)
 
 
 def product_states(device: Device) -> tuple[ProductStatus, ...]:

@@ -22,7 +22,7 @@ from edgepack_runtime.errors import EngineError, SelfTestError
 from edgepack_runtime.golden import Replay, replay_golden
 from edgepack_runtime.loading import DecryptedModel, decrypt_model
 from edgepack_runtime.manifest import Manifest
-from edgepack_runtime.observe import Meter, Metrics, event
+from edgepack_runtime.observe import Meter, Metrics, event, refusal_told
 from edgepack_runtime.plaintext import forbid_core_dumps
 from edgepack_runtime.selftest import StoredGolden
 from edgepack_runtime.sidecar import sidecar_grants
@@ -59,7 +59,7 @@ class Session:
         self._model = model
         self._engine = engine
         self._names = tuple(spec.name for spec in self.outputs)
-        self._meter = Meter()
+        self._meter = Meter(*(spec.name for spec in self.inputs[:1] if spec.shape[:1] == (-1,)))
         self._predictor: Predictor | None = None
         # Set by the store: see `edgepack_runtime.activation`.
         self.notice: str | None = None
@@ -287,7 +287,7 @@ def open_bundle(
         StateError: the device has a state folder, and no good state in it.
         EngineError: the engine is missing, of another version, or refuses the model.
     """
-    with ExitStack() as opened:
+    with refusal_told(str(path)), ExitStack() as opened:
         file = opened.enter_context(BundleFile(Path(path)))
         bundle = verify_file(file, device, clock)
         manifest = Manifest.from_bytes(bundle.manifest)

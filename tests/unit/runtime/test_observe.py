@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 
 import realbundle
-from edgepack_runtime.errors import EngineError, InputError
+import storekit
+from edgepack_runtime.errors import EngineError, FormatError, InputError, StoreError
+from edgepack_runtime.installation import activate_bundle, install_bundle, roll_back
 from edgepack_runtime.observe import Meter, Metrics, event, metrics_json, prometheus_text
 from edgepack_runtime.session import open_bundle
+from edgepack_runtime.statefile import StateFolder
 
 NAMES = {"model": "digits", "version": "1.3", "profile": "board", "engine": "ai-edge-litert 2.3.0"}
 # The text format, version 0.0.4, as far as it is used: no timestamps, no exemplars, label values without raw breaks.
@@ -83,6 +86,22 @@ def lost(meter: Meter, error: Exception) -> None:
         meter.timed(run, None)
 
 
+@pytest.fixture
+def root(tmp_path):
+    StateFolder(tmp_path / "state").create()
+    return tmp_path
+
+
+def install(root, security_version: int, **options: object) -> None:
+    path = root / "m.edgepack"
+    path.write_bytes(storekit.bundle(security_version, **options))
+    install_bundle(path, device=storekit.device(root), clock=lambda: storekit.CLOCK)
+
+
+def activate(root) -> None:
+    activate_bundle(storekit.PRODUCT, device=storekit.device(root))
+
+
 def test_each_run_is_counted_in_one_bucket(session):
     for _ in range(5):
         session.run(feeds())
@@ -122,6 +141,32 @@ def test_inputs_that_do_not_fit_are_counted_apart_from_failures_of_the_engine():
     lost(meter, EngineError("no"))
     found = meter.metrics(**NAMES)
     assert (found.runs, found.refused, found.failed) == (0, 1, 2)
+
+
+def test_a_run_that_ends_in_a_foreign_error_is_counted_as_failed():
+    meter = Meter()
+    lost(meter, MemoryError())
+    assert meter.metrics(**NAMES).failed == 1
+
+
+def test_the_samples_of_a_run_are_the_first_dimension_that_the_model_leaves_open():
+    meter = Meter("x")
+    for size in (4, 3):
+        meter.timed(dict, {"x": np.zeros((size, 2)), "y": np.zeros(9)})
+    found = meter.metrics(**NAMES)
+    assert (found.runs, found.samples) == (2, 7)
+
+
+def test_a_run_of_a_model_of_a_fixed_shape_is_one_sample(session):
+    session.run(feeds())
+    assert session.metrics().samples == 1
+
+
+def test_self_tests_and_benches_are_no_runs_of_the_application(session):
+    session.warmup()
+    session.bench(3)
+    session.self_test()
+    assert session.metrics().runs == 0
 
 
 def test_no_run_is_lost_between_threads():
@@ -179,6 +224,12 @@ def test_several_models_share_one_text():
     assert counted == {"digits", "letters"}
 
 
+def test_two_sessions_of_one_model_are_added_up_as_a_text_with_a_series_twice_is_refused():
+    text = prometheus_text(metrics(), metrics())
+    assert [value(text, f"edgepack_{name}") for name in ("run_seconds_count", "samples_total")] == [6, 6]
+    assert value(text, "edgepack_run_seconds_bucket", le="+Inf") == 6
+
+
 def test_a_label_is_escaped_as_prometheus_wants_it():
     text = prometheus_text(metrics(version='1 "\\\n2'))
     assert value(text, "edgepack_run_seconds_count", version='1 \\"\\\\\\n2') == 3
@@ -202,6 +253,52 @@ def test_opening_is_an_event_with_fields(tmp_path, caplog):
             "security_version": session.bundle.header.security_version,
             "engine": session.engine,
         }
+
+
+def test_a_refusal_is_an_event_that_names_its_error(tmp_path, caplog):
+    path = tmp_path / "m.edgepack"
+    path.write_bytes(realbundle.bundle("two_by_two")[:-1])
+    with caplog.at_level(logging.INFO, "edgepack_runtime"), pytest.raises(FormatError) as caught:
+        open_bundle(path, device=realbundle.device())
+    (record,) = caplog.records
+    assert (record.levelname, record.event, record.fields) == ("INFO", "refused", {"error": "FormatError"})
+    assert record.message == f"{path}: {caught.value.message}"
+
+
+def test_what_becomes_of_a_bundle_in_the_store_is_told(root, caplog):
+    with caplog.at_level(logging.INFO, "edgepack_runtime"):
+        for minor in (3, 4):
+            install(root, minor)
+        activate(root)
+        with pytest.raises(StoreError):
+            roll_back(storekit.PRODUCT, device=storekit.device(root))
+    found = [(record.event, record.fields.get("version")) for record in caplog.records]
+    assert found == [("installed", "1.3"), ("installed", "1.4"), ("activated", "1.4"), ("refused", None)]
+
+
+def test_going_back_is_told(root, caplog):
+    for options in ({}, {"minor": 1}):
+        install(root, 3, **options)
+        activate(root)
+    with caplog.at_level(logging.INFO, "edgepack_runtime"):
+        roll_back(storekit.PRODUCT, device=storekit.device(root))
+    assert [(record.event, record.fields["version"]) for record in caplog.records] == [("rolled_back", "1.3")]
+
+
+def test_the_child_that_tries_a_bundle_touches_no_handler_of_the_application(root):
+    log = root / "log"
+    handler = logging.FileHandler(log)
+    logger = logging.getLogger("edgepack_runtime")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        install(root, 3)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        handler.close()
+    assert log.read_text() == "digits 1.3 is installed\n"
 
 
 def test_neither_metrics_nor_events_hold_anything_of_the_inputs_and_outputs(session, caplog):
