@@ -147,4 +147,4 @@ def _diagnosed(asked: LayerRequest, place: Workplace, reporter: Reporter) -> Dia
     with reporter.step(f"running every layer under {asked.engine.name}"):
         errors = layer_errors(asked, places)
     _, limit = SIMILARITY[judged_as(AS_IS, asked.quantized)]
-    return judge(errors, limit)
+    return judge(errors, scheme_of(asked.quantized), limit)

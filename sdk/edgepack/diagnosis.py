@@ -24,6 +24,9 @@ _ACTIVATIONS = frozenset(
     {"huge constant", "saturated concat", "clipped", "narrow concat input", "range too wide", "range outliers"}
     | {"tiny channels", "small values matter"}
 )
+_WEIGHTS = frozenset({"weight outliers", "tiny weight channels", "few bits", "other weights"})
+# What a mixed precision can be made from here.
+_BASES = ("full_integer", "dynamic_range")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,8 @@ class Diagnosis:
     """What is wrong with a quantized model.
 
     `wrong` are the outputs that are too far from the float model's, `limit` the correlation they need. `alone` says
-    whether each finding makes the model wrong by itself; if not, they only harm most of the many that add up.
+    whether each finding makes the model wrong by itself; if not, they only harm most of the many that add up. `base`
+    is the precision the quantized model has.
     """
 
     wrong: tuple[str, ...]
@@ -47,6 +51,7 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     alone: bool
     errors: LayerErrors
+    base: str
 
     @property
     def good(self) -> bool:
@@ -58,22 +63,35 @@ class Diagnosis:
         """Return what to do about the whole model; '' for a good one."""
         if self.good:
             return ""
-        known = {one.reason.name for one in self.findings if one.reason is not None}
         if not self.alone:
-            return "no layer is to blame alone: int16x8, dynamic_range or float16 are finer in every layer"
-        kinds = sorted({one.layer.kind for one in self.findings if one.layer.kind not in ("QUANTIZE", "DEQUANTIZE")})
-        keep = ", ".join(f'"{kind}"' for kind in kinds)
-        kept = f"; or keep_float = [{keep}] in [passes.full_integer], which leaves such layers float" if kinds else ""
-        if known & _ACTIVATIONS:
-            return f"dynamic_range and float16 leave what flows between layers float, where these faults are{kept}"
-        return f"float16 halves the model and has none of these faults{kept}"
+            return "no layer is to blame alone; int16x8, dynamic_range and float16 are finer in every layer"
+        if {one.reason.name for one in self.findings if one.reason is not None} & _ACTIVATIONS:
+            return "dynamic_range and float16 leave what flows between layers float, where these faults are"
+        return "float16 has none of these faults"
+
+    @property
+    def rule(self) -> tuple[str, ...]:
+        """Return the layers that a rule of the mixed precision has to keep float, as it names them; () for none."""
+        if self.good or not self.alone or self.base not in _BASES:
+            return ()
+        kept = {place for one in self.findings for place in _island(one)}
+        return tuple(f"#{place}" for place in sorted(kept))
 
 
-def judge(errors: LayerErrors, limit: float) -> Diagnosis:
+def _island(one: Finding) -> tuple[int, ...]:
+    """Return the float operators that cure a finding: a layer whose weights are wrong, or all around its result."""
+    twin = one.layer.pair.twin
+    if one.reason is not None and one.reason.name in _WEIGHTS and twin >= 0:
+        return (twin,)
+    return one.layer.facts.island
+
+
+def judge(errors: LayerErrors, base: str, limit: float) -> Diagnosis:
     """Return the diagnosis.
 
     Args:
         errors: what was measured.
+        base: the precision the quantized model has.
         limit: the correlation that every output needs with the float model's.
     """
     around = Surroundings(layers=errors.layers)
@@ -85,6 +103,7 @@ def judge(errors: LayerErrors, limit: float) -> Diagnosis:
         findings=tuple(Finding(layer=layer, reason=reason_of(layer, around)) for layer in blamed),
         alone=alone,
         errors=errors,
+        base=base,
     )
 
 

@@ -39,7 +39,8 @@ class LayerFacts:
 
     `readers` are the kinds of the operators that read the layer's output, `inputs` how what it reads is stored, and
     `sources` the float tensors of that. `magnifier` is the kind of an operator not far behind it that tells apart
-    values close to zero, empty without one.
+    values close to zero, empty without one; `island` are the float model's operators that have to stay float for
+    what the layer computes never to be rounded.
     """
 
     weights: WeightFacts | None
@@ -48,6 +49,7 @@ class LayerFacts:
     inputs: tuple[Numbers, ...]
     sources: tuple[int, ...]
     magnifier: str
+    island: tuple[int, ...]
 
 
 def weight_facts(weights: Array, kind: str, stored: TensorView) -> WeightFacts:

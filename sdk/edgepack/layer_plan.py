@@ -15,6 +15,7 @@ from edgepack import _flatbuffer_edit as edit
 from edgepack.errors import SourceModelError
 from edgepack.flatbuffer import ITEM_BITS, ModelView, OperatorView, TensorView, read_model
 from edgepack.layer_facts import LayerFacts, WeightFacts, weight_facts
+from edgepack.layer_island import Islands
 from edgepack.layer_match import LayerPair, Matching, constants_of, match_layers
 from edgepack.layer_measure import Feed, Layer
 from edgepack.layer_probe import Port, cut, exposed, port_name, real_constant, replaceable, tensor_name
@@ -34,14 +35,6 @@ _ROUNDS_AT_RUN_TIME = {
     "DEPTHWISE_CONV_2D": "whole",
 }
 _FLOATS = ("float32", "float16")
-# How many operators far, and how many ways.
-_NEAR = 24
-_MAGNIFIERS = frozenset({"LOG", "RSQRT"})
-# What keeps small values small.
-_HANDS_ON = frozenset(
-    {"ADD", "CONCATENATION", "DEQUANTIZE", "EXPAND_DIMS", "MEAN", "MUL", "PACK", "QUANTIZE", "RELU", "RESHAPE",
-     "SQRT", "SQUARE", "SQUEEZE", "STRIDED_SLICE", "SUM", "TRANSPOSE"}
-)  # fmt: skip
 # Decibels below which two constants are not one and the same, rounded.
 _OTHER_WEIGHTS = 3.0
 # Every tensor is kept at once, and several times.
@@ -110,6 +103,7 @@ class _Planner:
         self.pairs = tuple(p for p in self.matching.layers if self.theirs.tensors[p.output].dtype in _COMPARED)
         self.alone = {p.operator for p in self.pairs if self._stands_alone(p)}
         self.twins = {p.operator: p.twin for p in self.pairs if p.twin >= 0 and p.operator in self.alone}
+        self.islands = Islands(self.ours, self.our_constants)
         self.readers: dict[int, list[int]] = {}
         for number, operator in enumerate(self.theirs.operators):
             for index in set(operator.inputs):
@@ -252,24 +246,9 @@ class _Planner:
             readers=tuple(dict.fromkeys(self.theirs.operators[i].name for i in self.readers.get(pair.output, ()))),
             inputs=tuple(_numbers(self.theirs.tensors[i]) for _, i in self._read(operator)),
             sources=tuple(self.matching.values[i] for _, i in self._read(operator) if i in self.matching.values),
-            magnifier=self._magnifier(pair.output),
+            magnifier=self.islands.magnifier(pair.reference),
+            island=self.islands.of(pair.reference),
         )
-
-    def _magnifier(self, tensor: int) -> str:
-        """Return the first operator behind a tensor that tells apart values near zero, '' if none is near."""
-        front, seen = [tensor], {tensor}
-        for _ in range(_NEAR):
-            reached = []
-            for number in (n for index in front for n in self.readers.get(index, ())[:_NEAR]):
-                operator = self.theirs.operators[number]
-                divided = operator.name == "DIV" and len(operator.inputs) > 1 and operator.inputs[1] in front
-                if divided or operator.name in _MAGNIFIERS:
-                    return operator.name
-                if operator.name in _HANDS_ON:
-                    reached += [i for i in operator.outputs if i not in seen]
-            seen |= set(reached)
-            front = reached[:_NEAR]
-        return ""
 
 
 def _largest(value: Array) -> float:

@@ -30,7 +30,7 @@ _WEIGHT_OUTLIER = 40.0
 _CAUSE = 0.5
 _WEIGHT_BITS = {"int4": 4, "int2": 2}
 # An error that is small by itself, and what it does to the outputs, in decibels.
-_SMALL, _GROWS = 20.0, 12.0
+_SMALL, _GROWS, _HURTS = 20.0, 12.0, 8.0
 _FLAT = "int16 activations (int16x8) where the engine is fast enough with them, or keep this layer float"
 
 
@@ -322,6 +322,19 @@ def magnified(layer: LayerError, around: Surroundings) -> Reason | None:
     )
 
 
+def sensitive(layer: LayerError, around: Surroundings) -> Reason | None:
+    """A rounding as small as any, of which the outputs make much."""
+    if layer.effect is None or layer.own_sqnr is None or layer.own_sqnr < _SMALL:
+        return None
+    if layer.effect > layer.own_sqnr - _HURTS:
+        return None
+    return Reason(
+        name="sensitive",
+        seen=f"its own error is small, {layer.own_sqnr:.0f} dB, and does much to what follows",
+        advice=f"{_FLAT}; or train on with quantization simulated",
+    )
+
+
 def wrong_kernel(layer: LayerError, around: Surroundings) -> Reason | None:
     """The engine computes something else than the numbers in the file say."""
     if _share(layer, layer.sums.from_engine) < _CAUSE:
@@ -366,6 +379,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     tiny_channels,
     wrong_kernel,
     constant_output,
+    sensitive,
 )
 
 

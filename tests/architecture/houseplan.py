@@ -54,7 +54,17 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"training", "training._maths", "training._settings"},
     frozenset({"passoptions", "training_steps", "unseen"}),
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "schemes", "source"})
-    | {"gate", "journal", "layer_effect", "layer_facts", "micro_profile", "probe_ssh", "signers.pkcs11", "worker"},
+    | {
+        "gate",
+        "journal",
+        "layer_effect",
+        "layer_facts",
+        "layer_island",
+        "micro_profile",
+        "probe_ssh",
+        "signers.pkcs11",
+        "worker",
+    },
     frozenset({"converters._hdf5_links", "converters._saved_model_ops", "decisions", "micro_text", "recipe"})
     | {"layer_match", "layer_measure", "untrained"},
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})

@@ -27,7 +27,7 @@ def show_diagnosis(found: Diagnosis, *, as_json: bool) -> None:
         console.print(escape(line), soft_wrap=True)
     if not found.good and found.findings:
         console.print()
-        columns = ["layer", "operator", "type", "as it ran", "by itself", "outputs", "why"]
+        columns = ["layer", "operator", "type", "as it ran", "by itself", "outputs by it", "why"]
         print_table(console, columns, [_row(one) for one in found.findings])
         console.print(
             "\ndB of signal to error: of the layer as the model ran, of the layer fed by the float model, and of the "
@@ -39,6 +39,8 @@ def show_diagnosis(found: Diagnosis, *, as_json: bool) -> None:
         )
         rows = [[f"{name}:", text] for name, text in advice]
         print_table(console, ["", "what to do"], [*rows, ["in general:", found.way_out]])
+        if found.rule:
+            console.print(escape(_rule(found), keep="\n"), soft_wrap=True)
     for line in _doubts(found):
         console_for(stderr=True).print(f"edgepack: {escape(line)}", soft_wrap=True)
 
@@ -58,6 +60,16 @@ def _verdict(found: Diagnosis) -> list[str]:
     if errors.refused:
         return [f"the engine does not run the quantized model: {errors.refused} ({where})"]
     return [*lines, f"the quantized model is wrong ({where})"]
+
+
+def _rule(found: Diagnosis) -> str:
+    layers = ", ".join(f'"{name}"' for name in found.rule)
+    return (
+        f"\nor --precision mixed with {len(found.rule)} operators of the float model left float, and look again; "
+        "in edgepack.toml:\n\n"
+        f'[passes.mixed]\nbase = "{found.base}"\n\n'
+        f'[[passes.mixed.rules]]\nlayers = [{layers}]\nprecision = "float32"\n'
+    )
 
 
 def _of(layer: LayerError) -> float:
@@ -112,6 +124,7 @@ def _json(found: Diagnosis) -> dict[str, object]:
         ],
         "alone": found.alone,
         "what_to_do": found.way_out,
+        "mixed": {"base": found.base, "layers": list(found.rule), "precision": "float32"} if found.rule else None,
         "layers": [_layer_json(layer) for layer in errors.layers],
     }
 

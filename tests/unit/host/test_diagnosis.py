@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faultymodels import changed, network, operators, quantized, tensor_of
+from faultymodels import LITERT, changed, network, operators, quantized, tensor_of
 from tinymodels import feeds, tiny
 
 from edgepack.diagnosis import Diagnosis, judge
 from edgepack.layer_error import LayerRequest, Places, layer_errors
+from edgepack.model import PassRequest
+from edgepack.passes import mixed
 from edgepack.worker import Workplace
 from edgepack_runtime.profile import EngineRequirement
 from edgepack_runtime.tensors import Array
@@ -25,7 +28,7 @@ Samples = Mapping[str, Array]
 
 def diagnosed(float_model: bytes, model: bytes, samples: Samples) -> Diagnosis:
     asked = LayerRequest(float_model=float_model, quantized=model, feeds=samples, engine=ENGINE)
-    return judge(layer_errors(asked, Places(host=HERE, engine=HERE)), 0.97)
+    return judge(layer_errors(asked, Places(host=HERE, engine=HERE)), "full_integer", 0.97)
 
 
 def first(found: Diagnosis) -> tuple[str, str]:
@@ -177,3 +180,17 @@ def test_a_model_that_the_engine_refuses_is_not_good_and_its_layer_is_named() ->
     calibrated = quantized(model, feeds("digits", 30))
     found = diagnosed(model, changed(calibrated, spoil), feeds("digits", 6, seed=9))
     assert (found.good, bool(found.errors.refused), *first(found)) == (False, True, "PADV2", "huge constant")
+
+
+@pytest.mark.parametrize("fault", ["logarithm", "branch"])
+def test_a_mixed_precision_by_the_rule_that_is_told_cures_the_model(fault: str) -> None:
+    model = network(logarithm=True) if fault == "logarithm" else network(concat=True, branch=1e-3)
+    rule = diagnosed(model, quantized(model, samples(40)), samples()).rule
+    options = {"base": "full_integer", "rules": [{"layers": list(rule), "precision": "float32"}]}
+    asked = PassRequest(model=model, engine=LITERT, options=json.dumps(options), calibration=samples(40))
+    assert diagnosed(model, mixed.run(asked).model, samples()).good
+
+
+def test_for_a_healthy_model_there_is_no_rule() -> None:
+    model = network()
+    assert diagnosed(model, quantized(model, samples(40)), samples()).rule == ()
