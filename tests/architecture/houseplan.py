@@ -51,7 +51,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
     | {"greedy", "intervals", "layer_sums", "metrics", "optimize", "pareto", "scoring", "timing"}
-    | {"training", "training._maths", "training._settings"},
+    | {"training", "training._graph", "training._maths", "training._settings"},
     frozenset({"passoptions", "training_steps", "unseen"}),
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "schemes", "source"})
     | {
@@ -89,7 +89,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"delegates", "training._step"}),
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
-    | {"passes._forms", "training.prune"}
+    | {"passes._forms", "training.cluster", "training.prune"}
     | {"converters._onnx_classes"}
     | {"profile_check", "tolerances"}
     | {"converters._torch"},
@@ -131,7 +131,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
 TIERS: Mapping[str, tuple[frozenset[str], ...]] = {DEVICE: DEVICE_TIERS, HOST: HOST_TIERS}
 
 # Packages whose public modules are plug-ins: found by name at run time, known to nobody.
-PLUGIN_PACKAGES = (f"{DEVICE}.engines", f"{HOST}.converters", f"{HOST}.passes", f"{HOST}.signers")
+PLUGIN_PACKAGES = (f"{DEVICE}.engines", f"{HOST}.converters", f"{HOST}.passes", f"{HOST}.signers", f"{HOST}.training")
 
 # What may be imported at the top of a module, beside the standard library and our own packages.
 LIGHT = {DEVICE: {"numpy", "cryptography"}, HOST: {"numpy", "cryptography"}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def cases(tmp_path_factory) -> dict:
 def pruned(school) -> dict:
     done = school.build(
         "--evaluation", "evaluation.npz", "--profile", "raspberry-pi-4", "--training-set", "training.npz",
-        "--train", "prune:sparsity=0.8,epochs=3", "--max-drop", "0.03", "--compress", "--json",
+        "--train", "prune:sparsity=0.8,epochs=3", "--train", "cluster:epochs=1",
+        "--max-drop", "0.08", "--compress", "--json",
         model=school.folder / "net.keras",
     )  # fmt: skip
     assert done.code == 0, done.err
@@ -56,7 +58,7 @@ def evidence(bundle: dict, check: str) -> dict:
     return found
 
 
-def test_a_pruned_model_takes_half_the_bytes_in_its_bundle(pruned):
+def test_a_pruned_and_clustered_model_takes_half_the_bytes_in_its_bundle(pruned):
     found = evidence(pruned, "bytes after training")
     words = found["found"].replace(",", "").split()
     after, before = int(words[0]), int(words[6])
@@ -75,10 +77,16 @@ def test_the_drop_is_counted_from_the_model_before_the_training(pruned):
 
 def test_the_step_is_signed_with_its_options_and_the_digest_of_its_data(pruned):
     steps = pruned["manifest"]["provenance"]["steps"]
-    assert [step["use"] for step in steps] == ["train prune", "convert keras by tensorflow", "full_integer"]
+    assert [step["use"] for step in steps] == [
+        "train prune",
+        "train cluster",
+        "convert keras by tensorflow",
+        "full_integer",
+    ]
     options = json.loads(steps[0]["options"])
     assert (options["sparsity"], options["seed"], len(options["training_set"])) == (0.8, 1, 64)
     assert steps[0]["output_digest"] == steps[1]["input_digest"]
+    assert steps[1]["output_digest"] == steps[2]["input_digest"]
     assert steps[0]["input_digest"] == pruned["manifest"]["provenance"]["source_digest"]
 
 
@@ -127,7 +135,30 @@ def test_samples_without_labels_train_a_model_to_stay_as_it_is(cases):
     assert cases["like the source"]["weights"]["third"]["zero"] == pytest.approx(0.8, abs=1e-3)
 
 
+@pytest.mark.long
+def test_every_clustered_layer_has_as_many_values_as_were_named_after_it_learnt(cases):
+    assert {name: layer["values"] for name, layer in cases["clustered"]["weights"].items()} == dict.fromkeys(
+        ("first", "second", "third", "scores"), 16
+    )
+
+
+@pytest.mark.long
+def test_what_hardly_changes_the_weights_hardly_changes_the_loss_with_a_normalization_folded(cases):
+    learnt, *notes = cases["hardly changed"]["notes"]
+    before, after = (float(text) for text in re.findall(r"crossentropy ([0-9.]+) -> ([0-9.]+)", learnt)[0])
+    assert "folded 1 batch normalizations into the weights before them" in notes
+    assert after == pytest.approx(before, rel=0.02)
+
+
+@pytest.mark.long
+def test_what_was_pruned_stays_zero_when_it_is_clustered(cases):
+    first, then = cases["unstructured"]["weights"], cases["pruned, then clustered"]["weights"]
+    assert {name: layer["zero"] for name, layer in then.items()} == {n: layer["zero"] for n, layer in first.items()}
+    assert {layer["values"] for layer in then.values()} == {16}
+
+
 REFUSED = {
+    "clustered, then pruned": "TrainingError: second/kernel, third/kernel, scores/kernel: clustered",
     "no labels": "DatasetError: training data: no labels in it",
     "two outputs": "TrainingError: the model has 2 outputs (scores, third)",
     "wrong class": "DatasetError: training data: labels from 1 to 10, the model's output has the classes 0 to 9",

@@ -19,9 +19,9 @@ from keras import layers
 sys.path[:0] = sys.argv[1:3]
 from edgepack.errors import HostError  # noqa: E402
 from edgepack.model import TrainRequest  # noqa: E402
-from edgepack.training import prune  # noqa: E402
+from edgepack.training import cluster, prune  # noqa: E402
 
-STEPS = {"prune": prune}
+STEPS = {"cluster": cluster, "prune": prune}
 FOLDER = Path(sys.argv[4]).resolve()
 
 
@@ -97,6 +97,8 @@ def main():
     unlabelled = {"image": some["image"]}
     quick = {"epochs": 2, "sparsity": 0.8}
     cases = {
+        "clustered": ("cluster", "net.keras", some, {"epochs": 1, "clusters": 16}),
+        "hardly changed": ("cluster", "net.keras", some, {"epochs": 0, "clusters": 256}),
         "unstructured": ("prune", "net.keras", some, quick),
         "again": ("prune", "net.keras", some, quick),
         "another seed": ("prune", "net.keras", some, quick | {"seed": 2, "epochs": 1}),
@@ -115,7 +117,14 @@ def main():
         "beyond numbers": ("prune", "two.keras", {"image": some["image"] * 3e38}, quick | {"loss": "source"}),
         "one sample": ("prune", "net.keras", {"image": x[:1], "y": y[:1]}, quick),
     }
-    print("\n" + json.dumps({name: outcome(*case) for name, case in cases.items()}))
+    found = {name: outcome(*case) for name, case in cases.items()}
+    # One step behind another, in both orders.
+    outcome("prune", "net.keras", some, quick)
+    (FOLDER / "trained.keras").rename(FOLDER / "sparse.keras")
+    found["pruned, then clustered"] = outcome("cluster", "sparse.keras", some, {"epochs": 1, "clusters": 16})
+    (FOLDER / "trained.keras").rename(FOLDER / "shared.keras")
+    found["clustered, then pruned"] = outcome("prune", "shared.keras", some, quick)
+    print("\n" + json.dumps(found))
 
 
 main()

@@ -1,11 +1,11 @@
-"""Masks of pruning, on small arrays whose answer can be seen."""
+"""Masks of pruning and codebooks of clustering, on small arrays whose answer can be seen."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from edgepack.training._maths import mask_of, polynomial
+from edgepack.training._maths import assigned, codebook, mask_of, polynomial, with_codes
 
 RANDOM = np.random.default_rng(0).normal(size=(3, 3, 8, 12)).astype(np.float32)
 ALONE = (1, 1)
@@ -72,3 +72,43 @@ def test_the_sparsity_grows_from_nothing_to_its_end_and_never_falls():
     assert curve[20:] == [0.8] * 5
     assert curve == sorted(curve)
     assert curve[5] > 0.4
+
+
+# Clustering
+
+
+def test_values_that_lie_in_heaps_get_the_middle_of_each():
+    heaps = np.concatenate([np.linspace(m - 0.1, m + 0.1, 50) for m in (-3.0, 0.5, 4.0)]).astype(np.float32)
+    assert codebook(heaps, 3, seed=1) == pytest.approx([-3.0, 0.5, 4.0], abs=1e-6)
+
+
+def test_few_values_are_their_own_codebook():
+    assert codebook(np.array([2, 1, 2, 3, 1], np.float32), 8, seed=1).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("count", [2, 16, 100])
+def test_each_weight_gets_the_centroid_nearest_to_it(count):
+    codes, index = with_codes(RANDOM, count, 1, keep_zeros=False)
+    assert len(codes) == count
+    distance = np.abs(RANDOM.astype(np.float64)[..., None] - codes)
+    assert np.abs(RANDOM - codes[index]).max() == pytest.approx(distance.min(-1).max())
+    assert index.shape == RANDOM.shape
+
+
+def test_more_centroids_leave_a_smaller_error():
+    errors = [
+        float(np.square(RANDOM - (c := codebook(RANDOM, n, 1))[assigned(RANDOM, c)]).mean()) for n in (4, 16, 64)
+    ]
+    assert errors[0] > 4 * errors[1] > 16 * errors[2]
+
+
+def test_the_same_seed_gives_the_same_codebook():
+    assert np.array_equal(codebook(RANDOM, 16, 3), codebook(RANDOM.copy(), 16, 3))
+
+
+def test_what_was_pruned_is_a_place_of_its_own_and_nothing_else_is_zero():
+    sparse = RANDOM * mask_of(RANDOM, 0.7, ALONE, None)
+    codes, index = with_codes(sparse, 16, 1, keep_zeros=True)
+    assert (len(codes), (codes == 0).sum()) == (16, 1)
+    assert codes.tolist() == sorted(codes.tolist())
+    assert np.array_equal(codes[index] == 0, sparse == 0)
