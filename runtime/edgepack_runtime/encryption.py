@@ -53,6 +53,8 @@ CHUNK_SIZE = 16 * 1024
 TAG_SIZE = 16
 ENTRY_HEADER_SIZE = 56
 SEGMENT_CHUNKS = 64
+# From so many segments on, a second core reads and hashes the next ones while one is decrypted.
+_AHEAD_FROM = 4
 _SALT_SIZE = 24
 _NONCE_SIZE = 12
 _STORED_CHUNK = CHUNK_SIZE + TAG_SIZE
@@ -286,10 +288,21 @@ def _decrypt_entry(
 def _checked_segments(suite: PayloadSuite, length: int, digests: Sequence[bytes], read: Read) -> Iterator[bytes]:
     """Yield each segment, read once (step 13) and equal to what was signed (step 14)."""
     spans = segment_spans(suite, length)
-    for i, ((at, size), digest) in enumerate(zip(spans, digests, strict=True)):
+    if len(spans) != len(digests):
+        raise ValueError(f"{len(digests)} digests for {len(spans)} segments")
+
+    def checked(i: int) -> bytes:
+        at, size = spans[i]
         segment = bytes(read(at, size))
         if len(segment) != size:
             raise PayloadError(f"payload: segment {i} has {len(segment)} of {size} bytes")
-        if not hmac.compare_digest(hashlib.sha256(segment).digest(), digest):
+        if not hmac.compare_digest(hashlib.sha256(segment).digest(), digests[i]):
             raise PayloadError(f"payload: segment {i} of {len(spans)} is not the one that was signed")
-        yield segment
+        return segment
+
+    if len(spans) < _AHEAD_FROM:
+        yield from map(checked, range(len(spans)))
+    else:
+        from edgepack_runtime._ahead import ahead
+
+        yield from ahead(checked, len(spans))
