@@ -127,6 +127,9 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
     bench = _bench(recipe, inputs.profiles, offline, reporter)
     boards = _boards(recipe, inputs.profiles, offline, reporter)
     converted = convert_trained(recipe, inputs, offline=offline, reporter=reporter)
+    if recipe.processing is not None:
+        # Here too, and not only when it is packed, hours later.
+        recipe.processing.for_model(converted.model.inputs, converted.model.outputs, inputs.labels)
     notes = (*converted.notes, *_doubts(recipe, inputs, converted.samples))
     for note in notes:
         reporter.say(note)

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgepack._sklearnfile import refuse_pickle
 from edgepack.dataset import Dataset, load_dataset
 from edgepack.errors import DatasetError, RecipeError
+from edgepack.folders import load_folder, prepare_arrays
 from edgepack.keys import development_identity
 from edgepack.model import SourceModel
 from edgepack.pack import Release, require_zstd
@@ -77,7 +78,8 @@ def read_inputs(
             f"evaluation data {evaluation.path}: no labels in it, so that all that is measured is agreement with the "
             "float source; store them as 'y' if there are any"
         )
-    training = None if recipe.training_set is None else load_dataset(recipe.training_set, "training")
+    labels = _read_labels(recipe.labels)
+    training = None if recipe.training_set is None else _data(recipe.training_set, "training", recipe, labels)
     if training is not None and evaluation is not None:
         refuse_seen(training, evaluation)
     return BuildInputs(
@@ -86,7 +88,7 @@ def read_inputs(
         calibration=given.calibration,
         evaluation=evaluation,
         profiles=profiles,
-        labels=() if recipe.labels is None else _read_labels(recipe.labels),
+        labels=labels,
         release=_release(recipe, profiles, reporter, passphrase),
     )
 
@@ -115,12 +117,21 @@ def read_source(recipe: Recipe) -> SourceInputs:
     if source.format == "sklearn" and not recipe.trust_source:
         # The converter says so too, but only after its toolchain was installed.
         refuse_pickle(recipe.model)
-    calibration = load_dataset(recipe.calibration, "calibration")
-    evaluation = None if recipe.evaluation is None else load_dataset(recipe.evaluation, "evaluation")
+    labels = _read_labels(recipe.labels)
+    calibration = _data(recipe.calibration, "calibration", recipe, labels)
+    evaluation = None if recipe.evaluation is None else _data(recipe.evaluation, "evaluation", recipe, labels)
     return SourceInputs(source=source, calibration=calibration, evaluation=evaluation)
 
 
-def _read_labels(path: Path) -> tuple[str, ...]:
+def _data(path: Path, what: str, recipe: Recipe, labels: tuple[str, ...]) -> Dataset:
+    if path.is_dir():
+        return load_folder(path, what, recipe.processing, labels)
+    return prepare_arrays(load_dataset(path, what), recipe.processing, what)
+
+
+def _read_labels(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
     try:
         lines = read_capped(path, 1 << 20).decode("utf-8").splitlines()
     except (FileError, UnicodeDecodeError) as error:

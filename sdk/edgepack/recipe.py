@@ -17,6 +17,7 @@ from edgepack.errors import RecipeError
 from edgepack.gate import Gate, take_gate
 from edgepack.optimize import Optimize, take_optimize
 from edgepack.passoptions import PassOptions, take_passes
+from edgepack.preparation import Preparation, take_preparation
 from edgepack.signers import is_key_uri
 from edgepack.training_steps import TrainingStep, take_training
 from edgepack_runtime._fields import Fields, canonical_json
@@ -98,6 +99,7 @@ class Recipe:
     calibration_halves: int = 0
     gate: Gate = field(default_factory=Gate)
     optimize: Optimize = field(default_factory=Optimize)
+    processing: Preparation | None = None
     schemes: tuple[str, ...] = ()
     passes: PassOptions = field(default_factory=PassOptions)
     converter: str = "{}"
@@ -317,6 +319,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         converter=options,
         gate=take_gate(gate),
         optimize=take_optimize(optimize),
+        processing=take_preparation(fields),
         passes=take_passes(passes),
         signing_key=_signing_key(base, keys.take("signing", str, None)),
         recipients=tuple(base / item for item in keys.take_strings("recipients", ())),

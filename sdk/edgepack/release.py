@@ -199,6 +199,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
     golden = _golden(work.samples, lab, model.data)
     kind = judged_as(candidate.scheme, model.data)
     evidence = _replays(item, model, golden, kind, work.bench)
+    declared = work.recipe.processing
     manifest = Manifest(
         name=work.recipe.product,
         version=work.recipe.version,
@@ -216,6 +217,7 @@ def pack_chosen(item: Chosen, work: Work) -> Packed:
         provenance=_provenance(work.inputs, model, (*work.notes, *item.notes)),
         evidence=(*work.parity, *candidate.evidence, *item.evidence, *evidence),
         requires=parse_requires(work.recipe.requires, work.recipe.product),
+        processing=None if declared is None else declared.for_model(model.inputs, model.outputs, work.inputs.labels),
     )
     contents = Contents(model=model.data, golden=pack_golden(golden, model.inputs, model.outputs))
     if item.profile.name in work.boards:

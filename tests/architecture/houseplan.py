@@ -52,7 +52,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
     | {"greedy", "intervals", "layer_sums", "metrics", "optimize", "pareto", "scoring", "timing"}
     | {"training", "training._graph", "training._maths", "training._settings"},
-    frozenset({"passoptions", "training_steps", "unseen"}),
+    frozenset({"passoptions", "preparation", "training_steps", "unseen"}),
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "schemes", "source"})
     | {
         "gate",
@@ -66,7 +66,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         "worker",
     },
     frozenset({"converters._hdf5_links", "converters._saved_model_ops", "decisions", "micro_text", "recipe"})
-    | {"layer_match", "layer_measure", "untrained"},
+    | {"folders", "layer_match", "layer_measure", "untrained"},
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_disputed", "converters._onnx_recurrent"}
     | {"converters._onnx_products"}
