@@ -6,6 +6,7 @@ passed, and then all of them are written or none.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def build(
         raise GateError(
             f"no bundle was written: {', '.join(sorted({r.profile for r in refusals}))} refused {recipe.model.name}",
             refusals=refusals,
-            hint=_way_out(work),
+            hint="; ".join(text for text in (_way_out(work), _to_blame(work, refusals)) if text) or None,
         )
     chosen = [_shrunk(item, work, reporter) for item in chosen]
     with reporter.step(
@@ -268,3 +269,17 @@ def _way_out(work: Work) -> str | None:
     tried = set(recipe.schemes) or {p.quantization[0] for p in profiles}
     left = [s for s in SCHEMES if s not in tried and all(s in p.quantization for p in profiles)]
     return f"try --precision {' or '.join([AUTO, *left])}" if left else None
+
+
+def _to_blame(work: Work, refusals: tuple[Refusal, ...]) -> str:
+    """Return the command that names the layers in which a candidate goes wrong, '' where none ran and was wrong."""
+    recipe = work.recipe
+    for refusal in refusals:
+        unlike = refusal.check.startswith("like the float source") or " drop" in refusal.check
+        if not unlike or refusal.scheme not in SCHEMES or scheme_of(work.model.data) not in _FLOAT_SCHEMES:
+            continue
+        command = ["edgepack", "diagnose", str(recipe.model), "--precision", refusal.scheme]
+        command += ["--profile", refusal.profile, "--data", str(recipe.evaluation or recipe.calibration)]
+        command += ["--calibration", str(recipe.calibration)] if recipe.evaluation else []
+        return f"which layers are to blame: {shlex.join(command)}"
+    return ""

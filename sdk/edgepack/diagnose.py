@@ -99,6 +99,8 @@ def diagnose_recipe(recipe: Recipe, scheme: str, sampling: Sampling, reporter: R
         EdgepackError: something given is wrong, or the model cannot be converted or looked into.
     """
     profile = load_profile(recipe.profiles[0])
+    if recipe.training:
+        reporter.say("the training steps are left out: what is looked at is the source as it came")
     inputs = read_source(recipe)
     if sampling.offline:
         refuse_missing(inputs.source.format, recipe.via, (profile,))

@@ -24,6 +24,8 @@ _ACTIVATIONS = frozenset(
     {"huge constant", "saturated concat", "clipped", "narrow concat input", "range too wide", "range outliers"}
     | {"tiny channels", "small values matter"}
 )
+# What no other precision is needed for.
+_CALIBRATION = frozenset({"clipped", "range too wide", "saturated concat"})
 _WEIGHTS = frozenset({"weight outliers", "tiny weight channels", "few bits", "other weights"})
 # What a mixed precision can be made from here.
 _BASES = ("full_integer", "dynamic_range")
@@ -65,14 +67,18 @@ class Diagnosis:
             return ""
         if not self.alone:
             return "no layer is to blame alone; int16x8, dynamic_range and float16 are finer in every layer"
-        if {one.reason.name for one in self.findings if one.reason is not None} & _ACTIVATIONS:
+        known = {one.reason.name if one.reason is not None else "" for one in self.findings}
+        if known <= _CALIBRATION:
+            return "quantize again, calibrated on samples like these: nothing else is known to be wrong"
+        if known & _ACTIVATIONS:
             return "dynamic_range and float16 leave what flows between layers float, where these faults are"
         return "float16 has none of these faults"
 
     @property
     def rule(self) -> tuple[str, ...]:
         """Return the layers that a rule of the mixed precision has to keep float, as it names them; () for none."""
-        if self.good or not self.alone or self.base not in _BASES:
+        reasons = {one.reason.name if one.reason is not None else "" for one in self.findings}
+        if self.good or not self.alone or self.base not in _BASES or reasons <= _CALIBRATION:
             return ()
         kept = {place for one in self.findings for place in _island(one)}
         return tuple(f"#{place}" for place in sorted(kept))

@@ -150,6 +150,7 @@ def test_a_drop_beyond_the_limit_is_refused_with_a_table_and_no_bundle(shop, tmp
     assert done.code == 1
     assert "accuracy drop" in done.err
     assert "--precision" in done.err
+    assert f"edgepack diagnose {DIGITS / 'model.onnx'} --precision full_integer --profile raspberry-pi-4" in done.err
     assert not (tmp_path / "out").exists()
 
 

@@ -37,6 +37,16 @@ def diagnose(
     calibration: Annotated[
         Path | None, typer.Option(help="Samples to quantize the source with. Default: those of --data.")
     ] = None,
+    input_shape: Annotated[
+        list[str] | None, typer.Option("--input", help="As for build: shape of an input the source leaves open.")
+    ] = None,
+    via: Annotated[list[str] | None, typer.Option(help="As for build: road the conversion takes.")] = None,
+    module: Annotated[
+        str | None, typer.Option(metavar="FILE.py:NAME", help="As for build: code that builds a PyTorch network.")
+    ] = None,
+    trust_source: Annotated[
+        bool, typer.Option("--trust-source", help="As for build: let code inside the model run, in a child process.")
+    ] = False,
     samples: Annotated[int, typer.Option(help="How many samples are looked at, evenly from all.")] = 16,
     offline: Offline = False,
     verbose: Verbose = False,
@@ -47,6 +57,7 @@ def diagnose(
     Each layer is run as part of the model, and by itself on what the float model computes before it; and what its own
     error alone does to the outputs is measured. Exit code 0 if nothing is wrong, 1 if something is.
     """
+    from edgepack.cli.request import module_from
     from edgepack.cli.request_diagnose import Question, ask
     from edgepack.cli.show import ConsoleReporter
     from edgepack.cli.show_diagnose import show_diagnosis
@@ -59,6 +70,10 @@ def diagnose(
         precision=precision,
         profile=profile,
         calibration=calibration,
+        inputs=tuple(input_shape or ()),
+        via=tuple(via or ()),
+        module=module_from(module),
+        trust_source=trust_source,
     )
     found = ask(question, Sampling(samples=samples, offline=offline), ConsoleReporter(verbose=verbose))
     show_diagnosis(found, as_json=as_json)

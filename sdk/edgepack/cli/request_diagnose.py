@@ -9,15 +9,16 @@ from pathlib import Path
 from edgepack.diagnose import Files, Sampling, diagnose_files, diagnose_recipe
 from edgepack.diagnosis import Diagnosis
 from edgepack.errors import RecipeError
-from edgepack.recipe import FILE_NAME, Recipe, load_recipe
+from edgepack.recipe import FILE_NAME, Recipe, UserModule, load_recipe
 from edgepack.reporter import Reporter
+from edgepack_runtime._fields import canonical_json, parse_json
 
 __all__ = ["Question", "ask"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What the command line said; None is what was not said."""
+    """What the command line said; None, () and False are what was not said."""
 
     model: Path | None
     float_model: Path | None
@@ -25,6 +26,10 @@ class Question:
     precision: str | None
     profile: str | None
     calibration: Path | None
+    inputs: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
+    module: UserModule | None = None
+    trust_source: bool = False
 
 
 def ask(question: Question, sampling: Sampling, reporter: Reporter) -> Diagnosis:
@@ -59,14 +64,34 @@ def _files(question: Question, float_model: Path) -> Files:
 
 
 def _recipe(question: Question) -> Recipe:
+    base = _base(question)
+    options = {**_table(base.converter), "inputs": list(question.inputs)}
+    return dataclasses.replace(
+        base,
+        via=question.via or base.via,
+        module=question.module,
+        trust_source=question.trust_source,
+        converter=canonical_json(options).decode() if question.inputs else base.converter,
+    )
+
+
+def _table(text: str) -> dict[str, object]:
+    found = parse_json(text.encode(), "converter options")
+    assert isinstance(found, dict)  # noqa: S101 - a recipe's converter options are a table
+    return found
+
+
+def _base(question: Question) -> Recipe:
     if question.model is None:
         if not Path(FILE_NAME).exists():
             raise RecipeError(f"no model is named, and there is no {FILE_NAME} in this folder")
         base = load_recipe(Path(FILE_NAME))
-        said = {"calibration": question.calibration, "evaluation": question.data}
-        profiles = base.profiles if question.profile is None else (question.profile,)
-        changes = {name: path for name, path in said.items() if path is not None}
-        return dataclasses.replace(base, profiles=profiles, **changes)  # type: ignore[arg-type]
+        return dataclasses.replace(
+            base,
+            profiles=base.profiles if question.profile is None else (question.profile,),
+            calibration=question.calibration or base.calibration,
+            evaluation=question.data or base.evaluation,
+        )
     if question.profile is None or question.data is None:
         raise RecipeError(f"quantizing {question.model} also needs --profile NAME and --data FILE")
     return Recipe(

@@ -28,7 +28,7 @@ def show_diagnosis(found: Diagnosis, *, as_json: bool) -> None:
     if not found.good and found.findings:
         console.print()
         columns = ["layer", "operator", "type", "as it ran", "by itself", "outputs by it", "why"]
-        print_table(console, columns, [_row(one) for one in found.findings])
+        print_table(console, columns, [_row(one, alone=found.alone) for one in found.findings])
         console.print(
             "\ndB of signal to error: of the layer as the model ran, of the layer fed by the float model, and of the "
             "worst output if this layer alone were quantized; 20 is 1 %, 0 is as much error as signal\n",
@@ -80,9 +80,10 @@ def _short(name: str) -> str:
     return name if len(name) <= _MOST_NAME else f"…{name[-_MOST_NAME + 1 :]}"
 
 
-def _row(one: Finding) -> list[str]:
-    layer = one.layer
-    why = f"{one.reason.name}: {one.reason.seen}" if one.reason else "not known: 8 bits are too few for this layer"
+def _row(one: Finding, *, alone: bool) -> list[str]:
+    layer, reason = one.layer, one.reason
+    unknown = "not known: its precision is too small for it" if alone else ""
+    why = unknown if reason is None else f"{reason.name}: {reason.seen}"
     figures = [_decibels(value) for value in (layer.sqnr, layer.own_sqnr, layer.effect)]
     return [_short(layer.name), layer.kind, layer.dtype, *figures, why]
 
@@ -134,4 +135,4 @@ def _layer_json(layer: LayerError) -> dict[str, object]:
         "operator", "kind", "name", "dtype", "sqnr", "own_sqnr", "effect", "max_error", "own_max_error", "saturated",
         "dead", "from_inputs", "from_weights", "from_rounding", "from_engine",
     )  # fmt: skip
-    return {name: getattr(layer, name) for name in names}
+    return {name: getattr(layer, name) for name in names} | {"float_operator": layer.pair.twin}

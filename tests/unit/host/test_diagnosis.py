@@ -57,6 +57,8 @@ def test_calibration_on_far_smaller_values_is_recognised_at_the_input() -> None:
     model = network()
     found = diagnosed(model, quantized(model, samples(40, 0.02)), samples())
     assert (found.good, *first(found)) == (False, "QUANTIZE", "clipped")
+    # Another precision is no cure for that, and none is told.
+    assert (found.rule, "calibrated on samples like these" in found.way_out) == ((), True)
 
 
 def test_calibration_on_far_larger_values_is_recognised_at_the_input() -> None:
