@@ -115,10 +115,11 @@ class LiveModel:
                 if wanted is None:
                     return False
                 fresh = self._open()
-            except EdgepackError as error:
+            except Exception as error:  # memory can run out anywhere while both are open
                 self._failed += 1
                 running = session.manifest.version
-                text = f"{self.product}: {running} goes on, as the active one did not open: {error.message}"
+                why = error.message if isinstance(error, EdgepackError) else type(error).__name__
+                text = f"{self.product}: {running} goes on, as the active one did not open: {why}"
                 event("reload_failed", text, warning=True, product=self.product, running=running)
                 raise
             if fresh.session.slot != wanted != session.slot and fresh.session.notice is not None:
@@ -136,9 +137,10 @@ class LiveModel:
             return True
 
     def watch(self, seconds: float = 5.0) -> None:
-        """Look for a newer model every so often from now on, in a thread; after a failure, less and less often.
+        """Look for a newer model every so often from now on, in a thread.
 
-        Failures are logged and counted, and the model before goes on. Watching twice is the same as once.
+        Failures are logged and counted, and the model before goes on; what failed is tried again less and less often,
+        and at once when the store changes. Watching twice is the same as once.
         """
         with self._lock:
             if self._watcher is None and not self._stop.is_set():
@@ -148,6 +150,8 @@ class LiveModel:
     def report_healthy(self) -> None:
         """Say that the model that is active now does its work here; see `Session.report_healthy`.
 
+        Of one that took over and has not run yet for the application, nobody can say that: it stays on trial.
+
         Raises:
             EngineError: this is closed.
             StoreError: the store is damaged.
@@ -155,7 +159,8 @@ class LiveModel:
             FileError: the report cannot be written down; the trial goes on.
         """
         with self.using() as session:
-            session.report_healthy()
+            if session.metrics().runs:
+                session.report_healthy()
 
     def metrics(self) -> Metrics:
         """Return the metrics of the model that is active now, with how many took over and how many could not.
@@ -215,12 +220,29 @@ class LiveModel:
         return _Serving(session=session, pool=pool)
 
     def _watch(self, seconds: float) -> None:
-        failures = 0
-        while not self._stop.wait(seconds * 2 ** min(failures, _MOST_DOUBLINGS)):
-            before = self._failed
-            with suppress(EdgepackError):  # It was logged and counted.
+        folder, _ = folders_of(self._device)
+        failures = rest = 0
+        seen: tuple[int, ...] | None = None
+        while not self._stop.wait(seconds):
+            # Reading the store costs a disk two syncs, each time; looking whether it changed costs nothing.
+            stamp, before, rest = folder.stamp(), self._failed, rest - 1
+            changed, seen = stamp != seen, stamp
+            if not changed and rest > 0:
+                continue
+            # It was logged and counted. Whatever it was, a device whose watch ended would get no update any more.
+            with suppress(Exception):
                 self.reload()
-            failures = failures + 1 if self._failed > before else 0
+            if self._failed > before:
+                failures = min((0 if changed else failures) + 1, _MOST_DOUBLINGS)
+                # Counting the start of a bundle on trial changed the store too, which is no reason to try at once.
+                seen, rest = folder.stamp(), 2**failures
+            else:
+                failures, rest = 0, 1 if self._is_on_trial() else 2**_MOST_DOUBLINGS
+
+    def _is_on_trial(self) -> bool:
+        """Tell whether the model that runs has to be looked after by the minute."""
+        serving = self._serving
+        return serving is not None and serving.session.on_healthy is not None
 
     def __enter__(self) -> LiveModel:
         return self

@@ -50,6 +50,17 @@ class StoreFolder:
         self._tidy_unless_busy()
         return self._read()
 
+    def stamp(self) -> tuple[int, ...]:
+        """Return what is another whenever the list was replaced, without opening anything; empty if it is not there.
+
+        A list that was replaced twice within the same tick of the file system's clock can have the same.
+        """
+        try:
+            found = (self.path / _LIST).stat()
+        except OSError:
+            return ()
+        return (found.st_ino, found.st_mtime_ns, found.st_size)
+
     def update(self, change: Callable[[Store], Store]) -> Store:
         """Replace the list by what `change` makes of it, and return that, safely on the disk.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,12 @@ import pytest
 
 import realbundle
 import storekit
+from edgepack_runtime import live as live_module
 from edgepack_runtime.activation import now
 from edgepack_runtime.errors import EngineError, FormatError, StoreError
 from edgepack_runtime.installation import activate_bundle, install_bundle, roll_back
 from edgepack_runtime.live import LiveModel, follow_active
+from edgepack_runtime.session import Session
 from edgepack_runtime.slots import Health
 from edgepack_runtime.statefile import StateFolder
 from edgepack_runtime.storefile import StoreFolder
@@ -76,6 +80,31 @@ def soon(what) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+class Looks:
+    """In place of a watch's clock: so many looks, at once; before the last one something happens."""
+
+    def __init__(self, live: LiveModel, count: int, then: Callable[[], None]) -> None:
+        self.live, self.left, self.then = live, count, then
+        self.failures: list[int] = []
+
+    def wait(self, seconds: float) -> bool:
+        self.failures.append(self.live.metrics().failed_reloads)
+        if self.left == 1:
+            self.then()
+        self.left -= 1
+        return self.left < 0
+
+
+def looks(live: LiveModel, count: int, then: Callable[[], None] = lambda: None) -> list[bool]:
+    """Have a watch look so often, and return for each look whether it failed to open a newer model."""
+    clock, live._stop = live._stop, Looks(live, count, then)
+    try:
+        live._watch(1.0)
+        return [after > before for before, after in itertools.pairwise(live._stop.failures)]
+    finally:
+        live._stop = clock
 
 
 def test_a_newly_active_model_takes_over(root):
@@ -199,8 +228,18 @@ def test_a_report_is_that_of_the_model_that_runs(root):
     with follow(root) as live:
         publish(root, 4, Health())
         live.reload()
+        live.run(feeds())
         live.report_healthy()
     assert [slot.state.value for slot in stored(root).slots] == ["good", "good"]
+
+
+def test_a_report_that_the_model_before_earned_does_not_end_the_trial_of_the_new_one(root):
+    with follow(root) as live:
+        live.run(feeds())
+        publish(root, 4, Health())
+        live.reload()
+        live.report_healthy()
+    assert [slot.state.value for slot in stored(root).slots] == ["trial", "good"]
 
 
 def test_a_watched_model_takes_over_by_itself(root):
@@ -211,18 +250,81 @@ def test_a_watched_model_takes_over_by_itself(root):
         assert live.metrics().reloads == 1
 
 
-def test_a_watch_goes_on_after_a_failure_and_tries_less_often(root):
+def test_a_watch_tries_what_failed_less_and_less_often(root):
     with follow(root) as live:
         publish(root, 4)
         path = root / "store" / "slots" / "2.edgepack"
         whole = path.read_bytes()
         damage(root, 2)
-        live.watch(0.02)
-        time.sleep(1)
-        tried = live.metrics().failed_reloads
+        tries = looks(live, 16)
         path.write_bytes(whole)
-        assert soon(lambda: version(live) == "1.4")
-        assert 1 <= tried <= 7
+        looks(live, 1)
+        assert ([i for i, failed in enumerate(tries) if failed], version(live)) == ([0, 2, 6, 14], "1.4")
+
+
+def test_a_watch_that_rests_after_failures_takes_the_next_version_at_once(root):
+    with follow(root) as live:
+        publish(root, 4)
+        damage(root, 2)
+        tries = looks(live, 10, then=lambda: publish(root, 5))
+        assert (sum(tries), tries[-1], version(live)) == (3, False, "1.5")
+
+
+def test_a_watch_counts_few_starts_of_one_on_trial_whose_engine_fails(root, monkeypatch):
+    publish(root, 4, Health(starts=99))
+    with follow(root) as live:
+        live.run(feeds())
+        live.report_healthy()
+        publish(root, 5, Health(starts=99))
+
+        def fail(session: object, runs: int) -> None:
+            raise EngineError("it fails")
+
+        monkeypatch.setattr(Session, "bench", fail)
+        looks(live, 16)
+        trial = stored(root).trial
+        assert (trial.started if trial else None, version(live)) == (4, "1.4")
+
+
+def test_a_watch_outlives_any_error(root, monkeypatch, caplog):
+    def out_of_memory(product: str, *, device: object) -> object:
+        raise MemoryError
+
+    with follow(root) as live:
+        publish(root, 4)
+        with monkeypatch.context() as patched:
+            patched.setattr(live_module, "open_active", out_of_memory)
+            failed = looks(live, 1)
+        looks(live, 1)
+        assert (failed, version(live)) == ([True], "1.4")
+    assert "digits: 1.3 goes on, as the active one did not open: MemoryError" in caplog.messages
+
+
+def test_a_watch_does_not_read_the_store_while_nothing_changes(root, monkeypatch):
+    real, reads = StoreFolder.read, []
+
+    def read(folder: StoreFolder) -> object:
+        reads.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr(StoreFolder, "read", read)
+    with follow(root) as live:
+        reads.clear()
+        looks(live, 200)
+        assert len(reads) == 1
+
+
+def test_a_watch_looks_after_a_trial_although_nothing_changes_in_the_store(root, monkeypatch):
+    publish(root, 4, Health(seconds=60))
+    later = replace(now(), seconds=now().seconds + 61)
+
+    def pass_time() -> None:
+        for module in ("activation", "live"):
+            monkeypatch.setattr(f"edgepack_runtime.{module}.now", lambda: later)
+
+    with follow(root) as live:
+        looks(live, 3, then=pass_time)
+        assert version(live) == "1.3"
 
 
 def test_a_closed_model_is_refused_and_closes_twice(root):
