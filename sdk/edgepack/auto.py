@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -120,7 +121,16 @@ def _mix(hunt: _Hunt, bench: _Measuring) -> None:
             measure=bench.measure,
             harms=bench.harms,
         )
+        if family.name == "integers" and asked.objective == "size" and _smaller_already(bench.trials, hunt.scale):
+            continue
         search_family(family, searching, hunt.reporter.say)
+
+
+def _smaller_already(trials: Sequence[Trial], scale: float) -> bool:
+    """Return whether something good is smaller than the integer model, which islands of float only make larger."""
+    integer = [trial.size for trial in trials if trial.scheme == "full_integer" and trial.digest]
+    good = [t.size for t in trials if t.digest and not t.refusals and margin(t, scale) >= 0]
+    return bool(integer and good) and min(good) <= min(integer)
 
 
 def _schemes(work: Work, profile: DeviceProfile) -> tuple[str, ...]:

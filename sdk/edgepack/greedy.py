@@ -98,12 +98,15 @@ def chain(layers: Sequence[Sequence[Choice]]) -> tuple[Step, ...]:
     return tuple(step for _, step in sorted(steps, key=lambda item: (item[0], -item[1].saves)))
 
 
-def descend(layers: Sequence[Sequence[Choice]], measure: Measure) -> Assignment | None:
+def descend(
+    layers: Sequence[Sequence[Choice]], measure: Measure, alone: Callable[[int], bool] = lambda layer: True
+) -> Assignment | None:
     """Return the cheapest assignment that was measured and is good, or None if not even the safest is.
 
     Args:
         layers: as for `chain`.
         measure: tells of an assignment; None when no more may be measured, which ends the search.
+        alone: whether one layer's step is worth a candidate of its own.
     """
     steps = chain(layers)
     ladder = [(0,) * len(layers)]
@@ -118,7 +121,7 @@ def descend(layers: Sequence[Sequence[Choice]], measure: Measure) -> Assignment 
         cheapest = (found.cost, reached)
     for step in steps[best:]:
         # A step that stands on one that was not taken has lost its ground.
-        if reached[step.layer] != step.before:
+        if reached[step.layer] != step.before or not alone(step.layer):
             continue
         tried = _taken(reached, step)
         found = measure(tried)

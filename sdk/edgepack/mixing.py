@@ -183,8 +183,8 @@ def search_family(family: Family, searching: Searching, say: Callable[[str], Non
     def measure(assignment: Assignment) -> Outcome | None:
         chosen = [(_FLOAT, *usable)[place] for place in assignment]
         given = {x.index: p for g, p in zip(family.groups, chosen, strict=True) for x in g.layers}
-        if not any(assignment):
-            # The float model, which has nothing to lose; what it costs does not matter, all others cost less.
+        if not any(place for g, place in zip(family.groups, assignment, strict=True) if g.elements):
+            # As good as the float model, which has nothing to lose; all others cost less.
             return Outcome(good=True, cost=math.inf)
         trial = searching.measure(mixed_order(family, given, searching.engine), _title(family, given))
         if trial is None:
@@ -193,7 +193,7 @@ def search_family(family: Family, searching: Searching, say: Callable[[str], Non
         return Outcome(good=_is_good(trial, searching), cost=cost_of(trial, searching.objective)[0])
 
     steps = _choices(family, usable, (harms, trials), searching)
-    best = descend(steps, measure)
+    best = descend(steps, measure, lambda place: family.groups[place].elements > 0)
     return None if best is None else found.get(best)
 
 

@@ -16,11 +16,12 @@ from edgepack.passes import mixed
 from edgepack.passoptions import PassOrder
 from edgepack.trials import Harm, Loss, Trial
 
-BYTES = {"float32": 4.0, "float16": 2.0, "dynamic_range": 1.0}
+BYTES = {"float32": 4.0, "float16": 2.0, "dynamic_range": 1.0, "full_integer": 1.0}
 # What int8 does to each of six layers; float16 does a hundredth of it. The third is what ruins the model.
 HARMS = (0.001, 0.004, 0.2, 0.002, 0.008, 0.001)
 ELEMENTS = (1000, 20_000, 5_000, 8_000, 30_000, 4_000)
 BUDGET = 0.0121
+PRECISIONS = ("float32", "float16", "dynamic_range")
 LAYERS = tuple(
     Layer(index=i, name=f"l{i}", operator="FULLY_CONNECTED", elements=count) for i, count in enumerate(ELEMENTS)
 )
@@ -30,7 +31,7 @@ FAMILY = Family(name="weights", groups=GROUPS, precisions=("float16", "dynamic_r
 
 def weighed(assignment: dict[int, str]) -> tuple[float, int]:
     """Return what an assignment loses in truth, and its size."""
-    part = {"float32": 0.0, "float16": 0.01, "dynamic_range": 1.0}
+    part = {"float32": 0.0, "float16": 0.01, "dynamic_range": 1.0, "full_integer": 1.0}
     given = [assignment.get(i, "float32") for i in range(len(LAYERS))]
     lost = sum(part[p] * harm for p, harm in zip(given, HARMS, strict=True))
     return lost, sum(round(BYTES[p] * count) for p, count in zip(given, ELEMENTS, strict=True))
@@ -71,7 +72,7 @@ def assignment_of(order: PassOrder) -> dict[int, str]:
 
 
 def smallest() -> int:
-    found = (weighed(dict(enumerate(choice))) for choice in product(BYTES, repeat=len(LAYERS)))
+    found = (weighed(dict(enumerate(choice))) for choice in product(PRECISIONS, repeat=len(LAYERS)))
     return min(size for lost, size in found if lost <= BUDGET)
 
 
@@ -128,3 +129,13 @@ def test_an_order_gives_layers_of_a_real_model_what_it_says() -> None:
     order = mixed_order(family, given, LITERT)
     notes = mixed.run(request("digits", LITERT, order.options)).notes
     assert f"layers with weights: {len(places) - 1} dynamic_range, 1 float16" in notes
+
+
+def test_an_operator_without_weights_is_no_candidate_of_its_own() -> None:
+    world = World()
+    weightless = Layer(index=9, name="relu", operator="RELU", elements=0)
+    groups = (*GROUPS, Group(layers=(weightless,), elements=0, work=0))
+    family = Family(name="integers", groups=groups, precisions=("full_integer",))
+    asked = Searching(engine=LITERT, objective="size", scale=1.0, measure=world.measure, harms=world.harms)
+    search_family(family, asked, world.said.append)
+    assert all(set(assignment_of(PassOrder(scheme="", engine="", options=o))) - {9} for o in world.trials)
