@@ -151,6 +151,7 @@ def _build_digest(work: Work, profile: DeviceProfile) -> str:
         inputs.calibration.digest,
         "" if inputs.evaluation is None else inputs.evaluation.digest,
         "" if inputs.training is None else inputs.training.digest,
+        "" if inputs.teacher is None else inputs.teacher.digest,
         repr(recipe.training),
         repr(profile),
         repr(recipe.gate),

@@ -248,7 +248,7 @@ def _shrunk(item: Chosen, work: Work, reporter: Reporter) -> Chosen:
     """Return it with the bytes that training saved, and say so; as it is where nothing was trained."""
     shrunk = with_bytes_saved(item, work)
     for text in (*(e.found for e in shrunk.evidence[len(item.evidence) :]), *shrunk.notes[len(item.notes) :]):
-        reporter.say(f"{item.profile.name}: {text}")
+        reporter.say(f"{item.profile.name} after training: {text}")
     return shrunk
 
 

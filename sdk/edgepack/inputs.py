@@ -40,9 +40,10 @@ class SourceInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildInputs(SourceInputs):
-    """What a build was given, read and checked; `training` is the training set."""
+    """What a build was given, read and checked; `training` is the training set, `teacher` the model learnt from."""
 
     training: Dataset | None
+    teacher: SourceModel | None
     profiles: tuple[DeviceProfile, ...]
     labels: tuple[str, ...]
     release: Release = field(repr=False)
@@ -84,6 +85,7 @@ def read_inputs(
         refuse_seen(training, evaluation)
     return BuildInputs(
         training=training,
+        teacher=_teacher(recipe, given.source),
         source=given.source,
         calibration=given.calibration,
         evaluation=evaluation,
@@ -91,6 +93,21 @@ def read_inputs(
         labels=labels,
         release=_release(recipe, profiles, reporter, passphrase),
     )
+
+
+def _teacher(recipe: Recipe, student: SourceModel) -> SourceModel | None:
+    """Return the model that a training step learns from, if one does."""
+    for path in (step.teacher for step in recipe.training if step.teacher is not None):
+        found = detect(path)
+        if found.format != "keras":
+            raise RecipeError(f"the teacher {path} is {found.format}, and only Keras models teach here")
+        if found.digest == student.digest:
+            raise RecipeError(
+                f"the teacher {path} is the model itself, which has nothing to learn from it",
+                hint="the model of a build is the student; a step such as prune takes loss=source to stay as it is",
+            )
+        return found
+    return None
 
 
 def read_source(recipe: Recipe) -> SourceInputs:

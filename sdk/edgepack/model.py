@@ -146,7 +146,8 @@ class TrainRequest:
     """What a training step gets, in its child process.
 
     `options` is canonical JSON of the step's `Options`; `feeds` and `labels` are the training set, [n, ...] by array
-    name. `scratch` and `trusted` as for `ConversionRequest`.
+    name. `teacher` is the model it learns from, where the step has one. `scratch` and `trusted` as for
+    `ConversionRequest`.
     """
 
     source: Path
@@ -154,6 +155,7 @@ class TrainRequest:
     feeds: Mapping[str, Array]
     labels: Array | None
     scratch: Path
+    teacher: Path | None = None
     trusted: bool = False
 
 

@@ -136,6 +136,8 @@ class Recipe:
                 f"training step {self.training[0].use!r} without a training set",
                 hint="name it with --training-set FILE",
             )
+        if sum(step.teacher is not None for step in self.training) > 1:
+            raise RecipeError("two training steps have a teacher; the gate holds the student against one")
         if self.training_set is not None and not self.training:
             raise RecipeError(
                 f"the training set {self.training_set} trains nothing",
@@ -304,7 +306,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         calibration=base / data.take("calibration", str),
         evaluation=_optional(base, data.take("evaluation", str, None)),
         training_set=_optional(base, data.take("training", str, None)),
-        training=take_training(fields),
+        training=take_training(fields, base),
         calibration_halves=data.take("calibration_halves", int, 0),
         profiles=build.take_strings("profiles"),
         schemes=build.take_strings("precision", ()),

@@ -131,7 +131,7 @@ def saved_evidence(before: bytes, after: bytes, *, compress: bool, demanded: boo
         check=_CHECK,
         holds=new < old or not demanded,
         verdict="measured",
-        found=f"{new:,} bytes in the bundle ({packed}), {old:,} without the training; "
+        found=f"{new:,} bytes in the bundle ({packed}), {old:,} before it; "
         f"{_share(gone, total)} of {total:,} weights are zero, {were:,} were",
         wanted="fewer bytes than without the training" if demanded else "told, not judged",
         environment="static",

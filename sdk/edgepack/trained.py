@@ -26,6 +26,7 @@ from edgepack.training_steps import TrainingStep
 from edgepack.unseen import seen
 from edgepack.worker import Limits, Workplace, run_task, scratch_folder
 from edgepack_runtime._fields import canonical_json, parse_json
+from edgepack_runtime.errors import EdgepackError
 from edgepack_runtime.tensors import Array
 
 __all__ = ["TRAINING_SECONDS", "convert_trained"]
@@ -59,9 +60,9 @@ def convert_trained(recipe: Recipe, inputs: BuildInputs, *, offline: bool, repor
         ConversionError: no route leads to an equal model.
         EdgepackError: a step crashed or ran into a limit, or all routes met the same refusal.
     """
-    original = convert_source(recipe, inputs, offline=offline, reporter=reporter)
     if inputs.training is None:
-        return original
+        return convert_source(recipe, inputs, offline=offline, reporter=reporter)
+    original = _original(recipe, inputs, offline, reporter)
     with scratch_folder() as scratch:
         place = Workplace(
             python=ensure(locate(_TOOLCHAIN), offline=offline, say=reporter.say),
@@ -69,12 +70,13 @@ def convert_trained(recipe: Recipe, inputs: BuildInputs, *, offline: bool, repor
             log=reporter.log,
             say=reporter.say,
         )
-        trained = _Trained(source=inputs.source, history=(), notes=_seen(inputs.training, inputs.evaluation))
+        trained = _Trained(source=inputs.source, history=(), notes=_first_notes(inputs))
         for step in recipe.training:
             with reporter.step(f"training {recipe.model.name} ({step.use}) on {inputs.training.count} samples"):
                 trained = _step(step, trained, inputs.training, (scratch, recipe.trust_source), place)
-        if detect(inputs.source.path).digest != inputs.source.digest:
-            raise SourceModelError(f"{inputs.source.path}: it was changed while it was trained", hint="build again")
+        for read in (inputs.source, inputs.teacher):
+            if read is not None and detect(read.path).digest != read.digest:
+                raise SourceModelError(f"{read.path}: it was changed during the training", hint="build again")
         converted = convert_source(recipe, replace(inputs, source=trained.source), offline=offline, reporter=reporter)
     before = _same_names(original.samples.reference, converted.samples.reference)
     return replace(
@@ -86,9 +88,24 @@ def convert_trained(recipe: Recipe, inputs: BuildInputs, *, offline: bool, repor
     )
 
 
-def _seen(training: Dataset, evaluation: Dataset | None) -> tuple[str, ...]:
-    count = 0 if evaluation is None else seen(training, evaluation)
-    return (f"{count} of the evaluation samples are in the training set too",) if count else ()
+def _original(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Reporter) -> Converted:
+    """Return what the gate holds the trained model against: the teacher where there is one, else the source."""
+    if inputs.teacher is None:
+        return convert_source(recipe, inputs, offline=offline, reporter=reporter)
+    try:
+        return convert_source(recipe, replace(inputs, source=inputs.teacher), offline=offline, reporter=reporter)
+    except EdgepackError as error:
+        raise type(error)(f"the teacher {inputs.teacher.path.name}: {error.message}", hint=error.hint) from error
+
+
+def _first_notes(inputs: BuildInputs) -> tuple[str, ...]:
+    notes = []
+    if inputs.teacher is not None:
+        notes.append(f"what is lost is counted from the teacher {inputs.teacher.path.name}")
+    if inputs.training is not None and inputs.evaluation is not None:
+        count = seen(inputs.training, inputs.evaluation)
+        notes += [f"{count} of the evaluation samples are in the training set too"] if count else []
+    return tuple(notes)
 
 
 def _step(
@@ -104,6 +121,7 @@ def _step(
         feeds=data.feeds,
         labels=data.labels,
         scratch=folder / "room",
+        teacher=None if step.teacher is None else step.teacher.resolve(),
         trusted=trusted,
     )
     result = run_task(f"edgepack.training.{step.use}:run", request, TrainResult, place)
@@ -113,7 +131,7 @@ def _step(
     record = StepRecord(
         use=f"train {step.use}",
         tool="; ".join([result.tool, *result.notes]),
-        options=_with_data(step.options, data),
+        options=_with_data(step, data),
         input_digest=trained.source.digest,
         output_digest=hashlib.sha256(result.model).hexdigest(),
         seconds=time.monotonic() - start,
@@ -121,15 +139,16 @@ def _step(
     return _Trained(source=detect(path), history=(*trained.history, record), notes=(*trained.notes, *notes))
 
 
-def _with_data(options: str, data: Dataset) -> str:
-    """Return a step's options with the digest of what it was trained on."""
-    table = parse_json(options.encode(), "options")
+def _with_data(step: TrainingStep, data: Dataset) -> str:
+    """Return a step's options with the digests of what it was trained on, and by."""
+    table = parse_json(step.options.encode(), "options")
     assert isinstance(table, dict)  # noqa: S101 - as `edgepack.training_steps` wrote it
-    return canonical_json({**table, "training_set": data.digest}).decode()
+    teacher = {} if step.teacher is None else {"teacher": detect(step.teacher).digest}
+    return canonical_json({**table, **teacher, "training_set": data.digest}).decode()
 
 
 def _same_names(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the outputs before under the names after; they are the same, in the same order.
+    """Return the outputs before, or the teacher's, under the names after; they are the same, in the same order.
 
     Raises:
         ConversionError: they have other shapes.

@@ -12,6 +12,7 @@ import pkgutil
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgepack import training
@@ -21,6 +22,7 @@ from edgepack_runtime.errors import SchemaError
 
 __all__ = ["TrainingStep", "known_steps", "parse_train", "take_training"]
 
+_TEACHER = "teacher"
 _EXAMPLE = "for example --train prune:sparsity=0.8,epochs=6"
 
 
@@ -28,12 +30,14 @@ _EXAMPLE = "for example --train prune:sparsity=0.8,epochs=6"
 class TrainingStep:
     """One step: the module's name, and all of its options as canonical JSON.
 
-    `shrinks` says that the model is to take less room in a bundle after it.
+    `shrinks` says that the model is to take less room in a bundle after it; `teacher` is the file of the model it
+    learns from, where it learns from one.
     """
 
     use: str
     options: str
     shrinks: bool
+    teacher: Path | None = None
 
 
 def known_steps() -> tuple[str, ...]:
@@ -41,14 +45,14 @@ def known_steps() -> tuple[str, ...]:
     return tuple(sorted(i.name for i in pkgutil.iter_modules(training.__path__) if not i.name.startswith("_")))
 
 
-def take_training(fields: Fields) -> tuple[TrainingStep, ...]:
-    """Return the steps of the `[[train]]` tables of a whole project file.
+def take_training(fields: Fields, base: Path) -> tuple[TrainingStep, ...]:
+    """Return the steps of the `[[train]]` tables of a whole project file in the folder `base`.
 
     Raises:
         RecipeError: a step is unknown, or a figure is out of its range.
         SchemaError: an option is unknown or of another type.
     """
-    return tuple(_step(table.take("use", str), table) for table in fields.take_tables("train", []))
+    return tuple(_step(table.take("use", str), table, base) for table in fields.take_tables("train", []))
 
 
 def parse_train(text: str) -> TrainingStep:
@@ -72,7 +76,7 @@ def parse_train(text: str) -> TrainingStep:
         else:
             table[name] = _value(kind, value, f"--train {text!r}: {name}")
     try:
-        return _step(use, Fields(table, f"--train {use}"))
+        return _step(use, Fields(table, f"--train {use}"), Path())
     except SchemaError as error:
         raise RecipeError(error.message, hint=error.hint) from None
 
@@ -97,15 +101,22 @@ def _module(use: str) -> Any:
     return importlib.import_module(f"{training.__name__}.{use}")
 
 
-def _step(use: str, fields: Fields) -> TrainingStep:
+def _step(use: str, fields: Fields, base: Path) -> TrainingStep:
     module = _module(use)
+    teacher = fields.take(_TEACHER, str, None) if module.HAS_TEACHER else None
     try:
         options = module.Options(**_taken(module.Options, fields))
     except RecipeError as error:
         raise RecipeError(f"{fields.path}: {error.message}", hint=error.hint) from None
     fields.finish()
+    if module.HAS_TEACHER and teacher is None:
+        raise RecipeError(
+            f"{fields.path}: a student needs a teacher",
+            hint=f"{_TEACHER} is the Keras file of the model to learn from: --train {use}:{_TEACHER}=FILE",
+        )
     text = canonical_json(_plain(dataclasses.asdict(options))).decode()
-    return TrainingStep(use=use, options=text, shrinks=module.SHRINKS)
+    path = None if teacher is None else base / teacher
+    return TrainingStep(use=use, options=text, shrinks=module.SHRINKS, teacher=path)
 
 
 def _taken(kind: Any, fields: Fields) -> dict[str, Any]:

@@ -89,7 +89,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"delegates", "training._step"}),
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
-    | {"passes._forms", "training.cluster", "training.prune"}
+    | {"passes._forms", "training.cluster", "training.distil", "training.prune"}
     | {"converters._onnx_classes"}
     | {"profile_check", "tolerances"}
     | {"converters._torch"},

@@ -157,7 +157,34 @@ def test_what_was_pruned_stays_zero_when_it_is_clustered(cases):
     assert {layer["values"] for layer in then.values()} == {16}
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("case", ["taught", "taught without labels"])
+def test_a_student_answers_what_its_teacher_does(cases, case):
+    # Untrained it would on one in ten.
+    assert cases[case]["agreement"] > 0.8
+
+
+@pytest.mark.long
+def test_a_student_is_held_against_its_teacher_and_bytes_are_counted_beside_it(school):
+    done = school.build(
+        "--evaluation", "evaluation.npz", "--profile", "raspberry-pi-4", "--training-set", "training.npz",
+        "--train", "distil:teacher=net.keras,epochs=10", "--max-drop", "0.15", "--precision", "dynamic_range",
+        "--json", model=school.folder / "student.keras", out="taught",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (bundle,) = done.json()["bundles"]
+    words = evidence(bundle, "bytes after training")["found"].replace(",", "").split()
+    assert int(words[0]) < int(words[7])
+    assert evidence(bundle, "like before training: scores")["value"] < 0.999
+    assert "what is lost is counted from the teacher net.keras" in bundle["manifest"]["provenance"]["notes"]
+    (step, *_) = bundle["manifest"]["provenance"]["steps"]
+    assert (step["use"], len(json.loads(step["options"])["teacher"])) == ("train distil", 64)
+
+
 REFUSED = {
+    "taught by another": "TrainingError: the teacher's outputs have the shapes [10], [32], the model's [10]",
+    "taught with labels that lack": "DatasetError: training data: no labels in it",
+    "without a teacher": "TrainingError: a student needs a teacher",
     "clustered, then pruned": "TrainingError: second/kernel, third/kernel, scores/kernel: clustered",
     "no labels": "DatasetError: training data: no labels in it",
     "two outputs": "TrainingError: the model has 2 outputs (scores, third)",

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgepack.errors import DatasetError, TrainingError
 from edgepack.training._opened import Opened
-from edgepack.training._settings import AUTO, SOURCE
+from edgepack.training._settings import AUTO
 from edgepack_runtime.tensors import Array
 
 __all__ = ["SOFTMAX", "Objective", "kind_of", "labelled", "likeness", "mixed"]
@@ -39,8 +39,14 @@ def kind_of(tensor: Any) -> str:
     return name if name in (SOFTMAX, SIGMOID) else RAW
 
 
-def labelled(opened: Opened, labels: Array | None, loss: str) -> Objective:
+def labelled(opened: Opened, labels: Array | None, loss: str, *, instead: str = "loss=source") -> Objective:
     """Return the loss on labels.
+
+    Args:
+        opened: the model that is trained.
+        labels: one or more a sample.
+        loss: its name, or that the labels tell it.
+        instead: what to say to train without labels.
 
     Raises:
         DatasetError: there are no labels, or they do not fit the output.
@@ -49,13 +55,13 @@ def labelled(opened: Opened, labels: Array | None, loss: str) -> Objective:
     if labels is None:
         raise DatasetError(
             "training data: no labels in it",
-            hint=f"store them as 'y', or say loss={SOURCE}: the outputs of the model as it came are then the aim",
+            hint=f"store them as 'y', or say {instead}: outputs are then the aim, its own as it came or a teacher's",
         )
     outputs = opened.model.outputs
     if len(outputs) > 1:
         raise TrainingError(
             f"the model has {len(outputs)} outputs ({', '.join(opened.names)}); labels are for a model with one",
-            hint=f"say loss={SOURCE}: each output is then held to what the model as it came gives",
+            hint=f"say {instead}: each output is then held to what the model as it came gives, or its teacher",
         )
     kind, shape = kind_of(outputs[0]), list(outputs[0].shape[1:])
     name = _from_labels(labels, kind, shape) if loss == AUTO else loss
@@ -166,7 +172,9 @@ def _dense(target: Array, name: str, kind: str) -> Objective:
     return Objective(text=name, targets=(target,), of=of)
 
 
-def likeness(opened: Opened, wanted: Sequence[Array], kinds: Sequence[str], temperature: float = 1.0) -> Objective:
+def likeness(
+    opened: Opened, wanted: Sequence[Array], kinds: Sequence[str], *, temperature: float = 1.0, classes: bool = False
+) -> Objective:
     """Return the loss of being unlike another model's outputs.
 
     Args:
@@ -174,6 +182,7 @@ def likeness(opened: Opened, wanted: Sequence[Array], kinds: Sequence[str], temp
         wanted: the other's outputs on the training set, in the order of the model's.
         kinds: what each of the other's outputs is.
         temperature: how far the shares of classes are evened out, so that small ones count (Hinton et al., 2015).
+        classes: whether outputs without softmax are scores of classes all the same, not numbers.
 
     Raises:
         DatasetError: an output of the other has another shape.
@@ -193,12 +202,11 @@ def likeness(opened: Opened, wanted: Sequence[Array], kinds: Sequence[str], temp
 
     def one(index: int, value: Any, target: Any) -> Any:
         mine, theirs = ours[index], kinds[index]
-        classes = value.shape[-1]
         if SIGMOID in (mine, theirs):
             soft = tf.sigmoid(_scores(target, theirs) / temperature)
             scores = _scores(value, mine) / temperature
             return temperature**2 * _by_sample(tf.nn.sigmoid_cross_entropy_with_logits(soft, scores))
-        if SOFTMAX in (mine, theirs) or (temperature != 1.0 and len(value.shape) == 2 and classes != 1):
+        if SOFTMAX in (mine, theirs) or (classes and value.shape[-1] != 1):
             soft = tf.nn.softmax(_scores(target, theirs) / temperature)
             scores = _scores(value, mine) / temperature
             loss = tf.nn.softmax_cross_entropy_with_logits(soft, scores)

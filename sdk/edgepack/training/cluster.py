@@ -21,9 +21,9 @@ from edgepack.training._opened import all_kernels, kernels
 from edgepack.training._settings import Settings, check_range
 from edgepack.training._step import begin, finish, objective_of, plan_of, read_options
 
-__all__ = ["SHRINKS", "Options", "run"]
+__all__ = ["HAS_TEACHER", "SHRINKS", "Options", "run"]
 
-SHRINKS = True
+HAS_TEACHER, SHRINKS = False, True
 
 # From so many zeros on they get a place of their own in the codebook.
 _SPARSE = 0.05

@@ -23,9 +23,9 @@ from edgepack.training._opened import all_kernels, kernels
 from edgepack.training._settings import Settings, check_range
 from edgepack.training._step import begin, finish, objective_of, plan_of, read_options
 
-__all__ = ["SHRINKS", "Options", "run"]
+__all__ = ["HAS_TEACHER", "SHRINKS", "Options", "run"]
 
-SHRINKS = True
+HAS_TEACHER, SHRINKS = False, True
 
 _UNSTRUCTURED = "unstructured"
 _GROUP, _BLOCK = re.compile(r"([1-9]):([1-9][0-9]?)"), re.compile(r"([1-9][0-9]?)x([1-9][0-9]?)")

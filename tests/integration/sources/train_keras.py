@@ -19,9 +19,9 @@ from keras import layers
 sys.path[:0] = sys.argv[1:3]
 from edgepack.errors import HostError  # noqa: E402
 from edgepack.model import TrainRequest  # noqa: E402
-from edgepack.training import cluster, prune  # noqa: E402
+from edgepack.training import cluster, distil, prune  # noqa: E402
 
-STEPS = {"cluster": cluster, "prune": prune}
+STEPS = {"cluster": cluster, "distil": distil, "prune": prune}
 FOLDER = Path(sys.argv[4]).resolve()
 
 
@@ -41,13 +41,24 @@ def classifier():
     return keras.Model(image, layers.Dense(10, activation="softmax", name="scores")(x))
 
 
-def outcome(step, model, arrays, options):
+def student():
+    image = layers.Input((28, 28, 1), name="image")
+    x = layers.Dense(16, activation="relu", name="third")(layers.Flatten()(layers.AveragePooling2D(2)(image)))
+    return keras.Model(image, layers.Dense(10, activation="softmax", name="scores")(x))
+
+
+def outcome(step, model, arrays, options, teacher=None):
     """Return what a step says of the file and the arrays: its notes and the weights, or its error."""
     arrays = dict(arrays)
     labels = arrays.pop("y", None)
     with tempfile.TemporaryDirectory() as folder:
         request = TrainRequest(
-            source=FOLDER / model, options=json.dumps(options), feeds=arrays, labels=labels, scratch=Path(folder)
+            source=FOLDER / model,
+            options=json.dumps(options),
+            feeds=arrays,
+            labels=labels,
+            scratch=Path(folder),
+            teacher=None if teacher is None else FOLDER / teacher,
         )
         # As in the child process, the working folder is one of its own.
         os.chdir(tempfile.mkdtemp(dir=FOLDER))
@@ -56,7 +67,8 @@ def outcome(step, model, arrays, options):
         except HostError as error:
             return {"error": f"{type(error).__name__}: {error.message}", "hint": error.hint or ""}
         digest = hashlib.sha256(result.model).hexdigest()
-        return {"notes": list(result.notes), "weights": weights(result.model), "digest": digest}
+        told = {"notes": list(result.notes), "weights": weights(result.model), "digest": digest}
+        return told if teacher is None else told | {"agreement": agreement(FOLDER / teacher)}
 
 
 def weights(data):
@@ -79,6 +91,15 @@ def weights(data):
     return found
 
 
+def agreement(teacher):
+    """Return on how many of the evaluation samples the model that was trained last answers as the other does."""
+    samples = np.load(FOLDER / "evaluation.npz")["image"]
+    answers = [
+        keras.saving.load_model(path).predict(samples, verbose=0) for path in (teacher, FOLDER / "trained.keras")
+    ]
+    return float((answers[0].argmax(-1) == answers[1].argmax(-1)).mean())
+
+
 def main():
     keras.utils.set_random_seed(1)
     x, y = digits()
@@ -89,6 +110,7 @@ def main():
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(x[1100:], y[1100:], epochs=3, verbose=0)
     model.save(FOLDER / "net.keras")
+    student().save(FOLDER / "student.keras")
     if sys.argv[5] == "model":
         return
     two = keras.Model(model.inputs, [model.outputs[0], model.get_layer("third").output])
@@ -116,6 +138,21 @@ def main():
         "no such layer": ("prune", "net.keras", some, quick | {"layers": ["fourth"]}),
         "beyond numbers": ("prune", "two.keras", {"image": some["image"] * 3e38}, quick | {"loss": "source"}),
         "one sample": ("prune", "net.keras", {"image": x[:1], "y": y[:1]}, quick),
+    }
+    many = {"image": x[1100:2600], "y": y[1100:2600]}
+    eager = {"epochs": 8, "learning_rate": 0.01}
+    cases |= {
+        "taught": ("distil", "student.keras", many, eager, "net.keras"),
+        "taught without labels": (
+            "distil",
+            "student.keras",
+            {"image": many["image"]},
+            eager | {"alpha": 1.0},
+            "net.keras",
+        ),
+        "taught by another": ("distil", "student.keras", some, {}, "two.keras"),
+        "taught with labels that lack": ("distil", "student.keras", unlabelled, {}, "net.keras"),
+        "without a teacher": ("distil", "student.keras", some, {}),
     }
     found = {name: outcome(*case) for name, case in cases.items()}
     # One step behind another, in both orders.

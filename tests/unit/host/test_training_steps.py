@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from handmade import doubling
 
-from edgepack.errors import DatasetError, RecipeError
+from edgepack.errors import DatasetError, RecipeError, SourceModelError
 from edgepack.inputs import read_inputs
 from edgepack.recipe import Recipe, load_recipe
 from edgepack.reporter import Reporter
@@ -60,6 +61,12 @@ def test_all_options_are_in_what_is_signed():
         ("prune:pattern=4:2", "pattern is '4:2'"),
         ("prune:loss=l1", "loss is 'l1', known are auto"),
         ("prune:learning_rate=0", "learning_rate is 0"),
+        ("prune:teacher=t.keras", "teacher: unknown field"),
+        ("cluster:clusters=1", "clusters is 1, possible is 2 to 256"),
+        ("distil", "a student needs a teacher"),
+        ("distil:teacher=t.keras,temperature=0.5", "temperature is 0.5"),
+        ("distil:teacher=t.keras,alpha=2", "alpha is 2, possible is 0 to 1"),
+        ("distil:teacher=t.keras,loss=source", "a student learns from its teacher"),
     ],
 )
 def test_what_is_no_step_is_refused_with_what_there_is(text, said):
@@ -92,21 +99,33 @@ def test_a_training_set_without_a_step_is_refused(tmp_path):
         recipe_of(tmp_path)
 
 
-def test_every_step_has_defaults():
-    assert [parse_train(name).use for name in known_steps()] == list(known_steps())
+def test_every_step_has_defaults_but_a_student_has_no_teacher_by_itself():
+    texts = [f"{name}:teacher=t.keras" if name == "distil" else name for name in known_steps()]
+    assert [parse_train(text).use for text in texts] == list(known_steps())
+
+
+def test_a_teacher_in_a_file_is_relative_to_it(tmp_path):
+    (step,) = recipe_of(tmp_path, '[[train]]\nuse = "distil"\nteacher = "big/net.keras"').training
+    assert step.teacher == tmp_path / "big" / "net.keras"
+
+
+def test_two_teachers_are_refused(tmp_path):
+    table = '[[train]]\nuse = "distil"\nteacher = "a.keras"\n'
+    with pytest.raises(RecipeError, match="two training steps have a teacher"):
+        recipe_of(tmp_path, table + table)
 
 
 # What the build reads
 
 
-def inputs(folder, training, evaluation=None, model="net.tflite"):
+def inputs(folder, training, evaluation=None, model="net.tflite", step="prune"):
     """Read the inputs of a build with these arrays."""
     recipe = Recipe(
         model=folder / model,
         calibration=folder / "calibration.npz",
         profiles=("raspberry-pi-4",),
         output=folder / "out",
-        training=(parse_train("prune"),),
+        training=(parse_train(step),),
         training_set=folder / "training.npz",
         evaluation=folder / "evaluation.npz" if evaluation else None,
     )
@@ -162,3 +181,23 @@ def test_a_few_samples_that_are_alike_are_not_refused(keras_file):
     found = inputs(keras_file, {"x": SAMPLES, "y": CLASSES}, judged, model="net.keras")
     assert found.training is not None
     assert found.training.count == 100
+
+
+def test_the_model_itself_is_no_teacher(keras_file):
+    shutil.copy(keras_file / "net.keras", keras_file / "copy.keras")
+    step = f"distil:teacher={keras_file / 'copy.keras'}"
+    with pytest.raises(RecipeError, match="is the model itself, which has nothing to learn from it"):
+        inputs(keras_file, {"x": SAMPLES, "y": CLASSES}, model="net.keras", step=step)
+
+
+def test_a_teacher_of_another_format_is_refused(keras_file):
+    (keras_file / "big.tflite").write_bytes(doubling([1, 4]))
+    step = f"distil:teacher={keras_file / 'big.tflite'}"
+    with pytest.raises(RecipeError, match="is tflite, and only Keras models teach here"):
+        inputs(keras_file, {"x": SAMPLES, "y": CLASSES}, model="net.keras", step=step)
+
+
+def test_a_teacher_that_is_not_there_is_refused(keras_file):
+    step = f"distil:teacher={keras_file / 'none.keras'}"
+    with pytest.raises(SourceModelError, match=r"none\.keras"):
+        inputs(keras_file, {"x": SAMPLES, "y": CLASSES}, model="net.keras", step=step)
