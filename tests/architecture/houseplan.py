@@ -51,7 +51,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
     | {"greedy", "intervals", "layer_sums", "metrics", "optimize", "pareto", "scoring", "timing"}
-    | {"training", "training._graph", "training._maths", "training._settings"},
+    | {"training", "training._maths", "training._settings"},
     frozenset({"passoptions", "preparation", "training_steps", "unseen"}),
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "schemes", "source"})
     | {
@@ -79,8 +79,9 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"converters._onnx_ml_writer", "converters._sklearn_files", "converters._sklearn_prepare"})
     | {"converters._keras_load", "layer_error", "ownmetric"},
     frozenset({"converters._onnx_ml_svm", "converters._onnx_ml_trees", "converters._sklearn_outputs"})
-    | {"layer_reason", "training._opened"},
-    frozenset({"converters._onnx_ml", "converters._onnx_select"}) | {"diagnosis", "training._losses"},
+    | {"layer_reason", "training._graph", "training._opened"},
+    frozenset({"converters._onnx_ml", "converters._onnx_select"})
+    | {"diagnosis", "training._fakequant", "training._losses"},
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
         | {"passes._biases"}
@@ -89,7 +90,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"delegates", "training._step"}),
     frozenset({"converters._onnx_batch", "converters._onnx_raise", "converters._tensorflow", "fit", "passes._expand"})
-    | {"passes._forms", "training.cluster", "training.distil", "training.prune"}
+    | {"passes._forms", "training.cluster", "training.distil", "training.prune", "training.quantize_aware"}
     | {"converters._onnx_classes"}
     | {"profile_check", "tolerances"}
     | {"converters._torch"},

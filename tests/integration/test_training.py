@@ -181,7 +181,14 @@ def test_a_student_is_held_against_its_teacher_and_bytes_are_counted_beside_it(s
     assert (step["use"], len(json.loads(step["options"])["teacher"])) == ("train distil", 64)
 
 
+@pytest.mark.long
+def test_a_model_that_learnt_with_rounded_weights_bears_rounding_better(cases):
+    before, after = cases["rounded"]["accuracy"]
+    assert after > before + 0.05
+
+
 REFUSED = {
+    "rounded, of others inside": "TrainingError: layer 'functional",
     "taught by another": "TrainingError: the teacher's outputs have the shapes [10], [32], the model's [10]",
     "taught with labels that lack": "DatasetError: training data: no labels in it",
     "without a teacher": "TrainingError: a student needs a teacher",

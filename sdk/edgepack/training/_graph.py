@@ -5,11 +5,14 @@ TFLite's converter would do the same later, with another factor for each channel
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["fold", "graph_of"]
+from edgepack.converters._keras_load import flat
+
+__all__ = ["consumers", "fold", "folded", "forward", "graph_of"]
 
 _FOLDABLE = ("Dense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D")
 
@@ -57,6 +60,11 @@ def _is_folded(norm: Any) -> bool:
     return bool((gamma == 1).all() and (norm.moving_mean.numpy() == 0).all() and (total == 1).all())
 
 
+def folded(graph: Any) -> list[Any]:
+    """Return the batch normalizations that are folded: they add a bias, and the converter adds it in the same go."""
+    return [norm for norm, _ in _pairs(graph) if _is_folded(norm)]
+
+
 def fold(graph: Any) -> list[Any]:
     """Fold each batch normalization that directly follows a convolution or a dense layer; return them.
 
@@ -91,3 +99,25 @@ def _one_less(epsilon: float) -> np.float32:
         if other + np.float32(epsilon) == np.float32(1):
             return np.float32(other)
     raise AssertionError(f"no float32 is 1 with {epsilon} added")
+
+
+def forward(
+    graph: Any, values: Sequence[Any], special: Mapping[int, Callable[..., Any]], *, training: bool
+) -> list[Any]:
+    """Return the graph's outputs, in order.
+
+    Args:
+        graph: the model.
+        values: one batch of each input, in order.
+        special: how single layers are computed instead, by `id` of the layer.
+        training: whether dropout drops and batch normalization learns.
+    """
+
+    def of(layer: Any) -> Callable[..., Any]:
+        if id(layer) in special:
+            return special[id(layer)]
+        if not getattr(layer, "_call_has_training_arg", False):
+            return layer  # type: ignore[no-any-return]
+        return lambda *args, **kwargs: layer(*args, **{**kwargs, "training": training})
+
+    return flat(graph._run_through_graph(list(values), of))

@@ -19,9 +19,9 @@ from keras import layers
 sys.path[:0] = sys.argv[1:3]
 from edgepack.errors import HostError  # noqa: E402
 from edgepack.model import TrainRequest  # noqa: E402
-from edgepack.training import cluster, distil, prune  # noqa: E402
+from edgepack.training import cluster, distil, prune, quantize_aware  # noqa: E402
 
-STEPS = {"cluster": cluster, "distil": distil, "prune": prune}
+STEPS = {"cluster": cluster, "distil": distil, "prune": prune, "quantize_aware": quantize_aware}
 FOLDER = Path(sys.argv[4]).resolve()
 
 
@@ -68,6 +68,8 @@ def outcome(step, model, arrays, options, teacher=None):
             return {"error": f"{type(error).__name__}: {error.message}", "hint": error.hint or ""}
         digest = hashlib.sha256(result.model).hexdigest()
         told = {"notes": list(result.notes), "weights": weights(result.model), "digest": digest}
+        if step == "quantize_aware":
+            told["accuracy"] = [accuracy(path, options["weight_bits"]) for path in (model, "trained.keras")]
         return told if teacher is None else told | {"agreement": agreement(FOLDER / teacher)}
 
 
@@ -91,6 +93,18 @@ def weights(data):
     return found
 
 
+def accuracy(file, bits):
+    """Return the share of right answers when each channel of each kernel is rounded to so many bits."""
+    model, most = keras.saving.load_model(FOLDER / file), 2 ** (bits - 1) - 1
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            kernel = layer.kernel.numpy()
+            scale = np.abs(kernel).max(tuple(range(kernel.ndim - 1)), keepdims=True) / most
+            layer.kernel.assign(np.round(kernel / scale) * scale)
+    data = np.load(FOLDER / "evaluation.npz")
+    return float((model.predict(data["image"], verbose=0).argmax(-1) == data["y"]).mean())
+
+
 def agreement(teacher):
     """Return on how many of the evaluation samples the model that was trained last answers as the other does."""
     samples = np.load(FOLDER / "evaluation.npz")["image"]
@@ -111,6 +125,8 @@ def main():
     model.fit(x[1100:], y[1100:], epochs=3, verbose=0)
     model.save(FOLDER / "net.keras")
     student().save(FOLDER / "student.keras")
+    image = layers.Input((28, 28, 1), name="image")
+    keras.Model(image, student()(image)).save(FOLDER / "nested.keras")
     if sys.argv[5] == "model":
         return
     two = keras.Model(model.inputs, [model.outputs[0], model.get_layer("third").output])
@@ -152,6 +168,8 @@ def main():
         ),
         "taught by another": ("distil", "student.keras", some, {}, "two.keras"),
         "taught with labels that lack": ("distil", "student.keras", unlabelled, {}, "net.keras"),
+        "rounded": ("quantize_aware", "net.keras", many, {"epochs": 3, "weight_bits": 2, "loss": "auto"}),
+        "rounded, of others inside": ("quantize_aware", "nested.keras", some, {}),
         "without a teacher": ("distil", "student.keras", some, {}),
     }
     found = {name: outcome(*case) for name, case in cases.items()}
