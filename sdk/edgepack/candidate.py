@@ -40,6 +40,7 @@ __all__ = [
     "broken_outputs",
     "environment_of",
     "examine",
+    "excuse_of",
     "judged_as",
     "judged_outputs",
     "memory_evidence",
@@ -301,9 +302,9 @@ def _judge(
     if samples.before is not None:
         for evidence in before_evidence(samples.before, lab.outputs, judged, environment_of(profile, lab)):
             findings.add(evidence, "less training, or labelled evaluation data, by which the gate sees more")
-    is_float = samples.before is None and SIMILARITY[limits][0] == "error"
+    excuse = excuse_of(findings.scheme, limits, parities, samples)
     for drop in drops:
-        evidence = drop_evidence(drop, environment_of(profile, lab), is_float=is_float)
+        evidence = drop_evidence(drop, environment_of(profile, lab), excuse=excuse)
         findings.add(evidence, drop.remedy(findings.remedy))
     return lab, parities, drops
 
@@ -316,6 +317,21 @@ def broken_outputs(reference: Mapping[str, Array], found: Mapping[str, Array]) -
         if np.isfinite(values).all() and not np.isfinite(found[name]).all()
     ]
     return f"NaN or infinity in {', '.join(broken)}" if broken else ""
+
+
+def excuse_of(scheme: str, limits: str, parities: Sequence[Parity], samples: Samples) -> str:
+    """Return why a lack of samples does not refuse a candidate, '' where it does.
+
+    The float model is held to the source's outputs anyway. Of a source shipped as it is nothing was made that could
+    be worse, as long as the engine computes what the source's own does.
+    """
+    if samples.before is not None:
+        return ""
+    kind, limit = SIMILARITY["float32"]
+    if SIMILARITY[limits][0] == kind:
+        return "it is the float model"
+    same = all(parity.relative_error <= limit for parity in parities)
+    return "it is the source itself" if scheme == AS_IS and same else ""
 
 
 def judged_outputs(drops: Sequence[Drop], gate: Gate) -> frozenset[str]:

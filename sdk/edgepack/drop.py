@@ -63,21 +63,21 @@ def point_drops(
     return tuple(found)
 
 
-def drop_evidence(drop: Drop, environment: str, *, is_float: bool = False) -> Evidence:
+def drop_evidence(drop: Drop, environment: str, *, excuse: str = "") -> Evidence:
     """Return what is signed of a drop; only `Verdict.HOLDS` holds.
 
     Args:
         drop: what was measured.
         environment: where.
-        is_float: whether the candidate's outputs were found to be the float source's own to 0.1 % of their range. It
-            is then no worse for want of samples, and only a drop that is above the budget refuses it.
+        excuse: why a candidate is no worse for want of samples, in words, such as that it is the float source's own
+            model. Only a drop that is above the budget refuses it then.
     """
-    spared = is_float and drop.verdict is Verdict.UNCLEAR
+    spared = bool(excuse) and drop.verdict is Verdict.UNCLEAR
     return Evidence(
         check=drop.check,
         holds=drop.verdict is Verdict.HOLDS or spared,
         verdict="measured",
-        found=f"{drop.found}; shipped, for it is the float model" if spared else drop.found,
+        found=f"{drop.found}; shipped, for {excuse}" if spared else drop.found,
         wanted=drop.wanted,
         environment=environment,
         value=drop.drop.value,

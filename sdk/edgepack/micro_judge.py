@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgepack.candidate import SIMILARITY, Samples, broken_outputs, judged_as, judged_outputs
+from edgepack.candidate import SIMILARITY, Samples, broken_outputs, excuse_of, judged_as, judged_outputs
 from edgepack.drop import drop_evidence
 from edgepack.errors import PassError, WorkerError
 from edgepack.evaluate import compare
@@ -263,13 +263,14 @@ def _like_the_source(case: _Case, outputs: Mapping[str, Array], samples: Samples
         case.refuse("finite outputs", broken, "numbers", remedy)
     drops = () if broken else samples.drops(real, gate, case.bench.host)
     judged = judged_outputs(drops, gate)
-    is_float = samples.before is None and kind == "error"
+    parities = compare(samples.reference, real)
+    excuse = excuse_of(case.scheme, judged_as(case.scheme, case.model), parities, samples)
     for drop in drops:
-        case.add(drop_evidence(drop, case.profile.engine, is_float=is_float), drop.remedy(remedy))
+        case.add(drop_evidence(drop, case.profile.engine, excuse=excuse), drop.remedy(remedy))
     if samples.before is not None:
         for evidence in before_evidence(samples.before, real, judged, case.profile.engine):
             case.add(evidence, "less training, or labelled evaluation data, by which the gate sees more")
-    for parity in compare(samples.reference, real):
+    for parity in parities:
         close = parity.relative_error <= limit if kind == "error" else parity.correlation >= limit
         binding = kind == "error" or parity.output not in judged
         wanted = f"error at most {limit:.1%} of the range" if kind == "error" else f"correlation at least {limit}"

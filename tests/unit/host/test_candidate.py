@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from handmade import doubling
 
-from edgepack.candidate import Bench, Candidate, Samples, broken_outputs, examine
+from edgepack.candidate import Bench, Candidate, Samples, broken_outputs, examine, excuse_of
+from edgepack.evaluate import compare
 from edgepack.gate import Gate
 from edgepack.model import TFLiteModel
 from edgepack.profiles import load_profile
@@ -94,6 +95,13 @@ def test_the_float_model_itself_is_shipped_on_few_samples_and_says_so():
     (evidence,) = [e for e in found.evidence if e.check == "accuracy drop: scores"]
     assert "not enough samples to tell" in evidence.found
     assert evidence.found.endswith("shipped, for it is the float model")
+
+
+def test_a_source_shipped_as_it_is_needs_no_samples_where_it_computes_the_same():
+    assert candidate(few(LABELS[:10]), scheme="as_is").refusals == ()
+    assert excuse_of("as_is", "full_integer", compare({"y": X}, {"y": X}), few(None)) == "it is the source itself"
+    assert excuse_of("as_is", "full_integer", compare({"y": X}, {"y": X + 0.1}), few(None)) == ""
+    assert excuse_of("full_integer", "full_integer", compare({"y": X}, {"y": X}), few(None)) == ""
 
 
 def test_without_labels_too_few_samples_refuse_as_well():
