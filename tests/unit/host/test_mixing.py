@@ -40,8 +40,8 @@ def weighed(assignment: dict[int, str]) -> tuple[float, int]:
 class World:
     """A machine on which candidates can be measured, so many of them."""
 
-    def __init__(self, most: int = 100, *, blind: bool = False) -> None:
-        self.most, self.blind = most, blind
+    def __init__(self, most: int = 100, *, blind: bool = False, budget: float = BUDGET) -> None:
+        self.most, self.blind, self.budget = most, blind, budget
         self.trials: dict[str, Trial] = {}
         self.said: list[str] = []
 
@@ -50,7 +50,7 @@ class World:
             if len(self.trials) == self.most:
                 return None
             lost, size = weighed(assignment_of(order))
-            loss = Loss(check="drop", value=lost, low=lost, high=lost, budget=BUDGET)
+            loss = Loss(check="drop", value=lost, low=lost, high=lost, budget=self.budget)
             self.trials[order.options] = Trial(
                 title=title, scheme="mixed", options=order.options, digest="d", size=size, losses=(loss,)
             )
@@ -132,7 +132,8 @@ def test_an_order_gives_layers_of_a_real_model_what_it_says() -> None:
 
 
 def test_an_operator_without_weights_is_no_candidate_of_its_own() -> None:
-    world = World()
+    # Nothing but that operator is within this budget.
+    world = World(budget=0.0005)
     weightless = Layer(index=9, name="relu", operator="RELU", elements=0)
     groups = (*GROUPS, Group(layers=(weightless,), elements=0, work=0))
     family = Family(name="integers", groups=groups, precisions=("full_integer",))
