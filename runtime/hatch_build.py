@@ -36,6 +36,9 @@ def lean(source: str, public: frozenset[str]) -> str:
             # A method of a protocol may have nothing else in it.
             if node not in told and len(node.body) > 1:
                 kept = lines[first][: text.col_offset]
+                if isinstance(node, ast.ClassDef) and node.decorator_list:
+                    # A dataclass without one would write it at import, from its signature.
+                    kept += '"."'
             elif first != last:
                 # The first line of a docstring of several lines ends in no quotes of its own.
                 kept = lines[first].rstrip() + '"""'

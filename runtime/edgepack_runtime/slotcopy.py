@@ -117,6 +117,8 @@ def _is(data: bytes, digest: bytes) -> bool:
 
 @dataclass(slots=True)
 class _SlotFile:
+    """The file of a slot, as it is written."""
+
     descriptor: int
     length: int = field(init=False)
     written: int = 0

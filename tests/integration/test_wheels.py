@@ -80,6 +80,16 @@ def test_functions_that_no_application_imports_carry_no_types(wheels):
     assert not any(node.annotation for node in ast.walk(ast.parse(text)) if isinstance(node, ast.arg))
 
 
+def test_no_dataclass_in_the_runtime_wheel_has_to_write_its_docstring_at_import(wheels):
+    without = []
+    with zipfile.ZipFile(wheels["edgepack_runtime"]) as archive:
+        for name in (name for name in archive.namelist() if name.endswith(".py")):
+            nodes = ast.walk(ast.parse(archive.read(name)))
+            classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+            without += [node.name for node in classes if node.decorator_list and not ast.get_docstring(node)]
+    assert without == []
+
+
 def statements(source: str) -> str:
     """Return all that a module does, with its line numbers, and nothing of docstrings and functions' types."""
     tree = ast.parse(source)
