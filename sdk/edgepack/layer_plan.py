@@ -13,7 +13,7 @@ import numpy as np
 
 from edgepack import _flatbuffer_edit as edit
 from edgepack.errors import SourceModelError
-from edgepack.flatbuffer import ITEM_BITS, ModelView, OperatorView, TensorView, read_model
+from edgepack.flatbuffer import ITEM_BITS, MALFORMED, ModelView, OperatorView, TensorView, read_model
 from edgepack.layer_facts import LayerFacts, WeightFacts, weight_facts
 from edgepack.layer_island import Islands
 from edgepack.layer_match import LayerPair, Matching, constants_of, match_layers
@@ -76,7 +76,12 @@ def make_plan(request: PlanRequest) -> Plan:
         SourceModelError: a file is no TFLite model, cannot be looked into, is too large for it, or the two do not
             belong together.
     """
-    return _Planner(request.float_model, request.quantized).plan()
+    try:
+        with np.errstate(all="ignore"):
+            return _Planner(request.float_model, request.quantized).plan()
+    except MALFORMED as error:
+        # What `read_model` does not look at, such as a constant's length, is found out when it is taken apart.
+        raise SourceModelError(f"one of the files is damaged ({type(error).__name__}: {error})") from error
 
 
 def _bounded(view: ModelView, what: str) -> ModelView:
@@ -257,6 +262,8 @@ def _largest(value: Array) -> float:
 
 
 def _ratio(signal: float, noise: float) -> float:
+    if not math.isfinite(signal) or not math.isfinite(noise):
+        return 0.0
     return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else 120.0
 
 

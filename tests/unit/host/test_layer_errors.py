@@ -159,6 +159,14 @@ def test_a_model_too_large_to_hold_every_tensor_is_refused_before_anything_runs(
     assert "1 operators that compute 2,147,483,648 bytes" in refusal(huge, huge)
 
 
+def test_a_constant_that_is_shorter_than_its_shape_is_refused() -> None:
+    def cut_short(model: Any, graph: Any) -> None:
+        buffer = model.buffers[tensor(graph, "CONV_2D", 1, codes_of(model)).buffer]
+        buffer.data = buffer.data[:-8]
+
+    assert "one of the files is damaged" in refusal(tiny("digits"), changed(int8("digits"), cut_short))
+
+
 def test_a_scale_that_is_no_number_is_refused() -> None:
     def spoil(model: Any, graph: Any) -> None:
         tensor(graph, "CONV_2D", -1, codes_of(model)).quantization.scale = np.array([np.inf], np.float32)
