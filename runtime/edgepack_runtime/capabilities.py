@@ -28,8 +28,9 @@ __all__ = [
     "take_source",
 ]
 
-# From the smallest model to the largest; `docs/conversion.md` says what each does.
-SCHEMES = ("full_integer", "dynamic_range", "float16", "float32")
+# The four for every engine from the smallest model to the largest, then the others; docs/conversion.md explains them.
+SCHEMES = ("full_integer", "dynamic_range", "float16", "float32",
+           "int16x8", "weight_only_int8", "weight_only_int4", "dynamic_int4", "dynamic_int2")  # fmt: skip
 # Of tensors. Here and not in `edgepack_runtime.tensors`: reading a profile needs no numpy.
 DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
 SOURCE_KINDS = ("measured", "published", "assumed")

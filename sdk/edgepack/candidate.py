@@ -16,6 +16,7 @@ from edgepack.drop import drop_evidence
 from edgepack.errors import PassError, WorkerError
 from edgepack.evaluate import Parity, compare
 from edgepack.fit import check_fit
+from edgepack.flatbuffer import read_model
 from edgepack.gate import Drop, Gate
 from edgepack.lab import LabRequest, LabResult, run_in_lab
 from edgepack.limits import check_limits
@@ -23,7 +24,7 @@ from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteM
 from edgepack.optimize import Optimize
 from edgepack.ownmetric import measure_drops
 from edgepack.passoptions import PassOrder
-from edgepack.schemes import scheme_of
+from edgepack.schemes import scheme_of, schemes_of_view
 from edgepack.untrained import before_evidence
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime.errors import EngineError
@@ -61,10 +62,14 @@ SIMILARITY: Mapping[str, tuple[str, float]] = {
 def judged_as(scheme: str, model: bytes) -> str:
     """Return the scheme whose limits apply: a source shipped as it is is judged by the precision it has.
 
-    Another precision than those of `SIMILARITY` (int16x8, int4 …) is judged as ``full_integer``.
+    Another precision than those of `SIMILARITY` is judged as ``dynamic_range`` where some layer rounds its
+    activations on the fly, which processors do differently; else as ``full_integer``.
     """
     found = scheme_of(model) if scheme == AS_IS else scheme
-    return found if found in SIMILARITY else "full_integer"
+    if found in SIMILARITY:
+        return found
+    rounded = any(name.startswith("dynamic_") for name in schemes_of_view(read_model(model)))
+    return "dynamic_range" if rounded else "full_integer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,9 @@ _MACHINES = {
     "amd64": "x86_64",
 }
 # A 64-bit kernel under a 32-bit userland, as 32-bit Raspberry Pi OS has it: wheels go by the userland.
+_EVERYWHERE = SCHEMES[:4]
+# Beside them. Int4 and int2 weights are for ai-edge-litert: here they give wrong numbers, or a crash.
+_TFLITE = ("int16x8", "weight_only_int8")
 _NARROW = {"aarch64": "armv7l", "armv7l": "armv7l"}
 
 # Arm's part numbers (implementer 0x41), because 64-bit kernels give no model name; as in Linux's
@@ -218,7 +221,8 @@ def _slow_int8(arch: str, engine: str) -> bool:
 
 
 def _preference(arch: str, engine: str) -> tuple[str, ...]:
-    return tuple(reversed(SCHEMES)) if _slow_int8(arch, engine) else SCHEMES
+    order = tuple(reversed(_EVERYWHERE)) if _slow_int8(arch, engine) else _EVERYWHERE
+    return (*order, *(_TFLITE if engine == "tflite-runtime" else SCHEMES[len(_EVERYWHERE) :]))
 
 
 def _preference_reason(arch: str, engine: str) -> str:

@@ -19,6 +19,10 @@ from edgepack_runtime.profile import ENGINES, DeviceProfile, KnownWrong, Source
 __all__ = ["ImportedProfile", "default_name", "profile_of_probe"]
 
 _OPERATORS = ("CONV_2D", "FULLY_CONNECTED")
+# Those that the probe tries: of the others it says nothing, and neither does the profile.
+_LAYOUTS = {"float32": "plain", "float16": "plain", "dynamic_range": PER_CHANNEL, "full_integer": PER_CHANNEL}
+_LAYOUTS |= {"int16x8": PER_CHANNEL, "dynamic_int4": PER_CHANNEL}
+_TRIED_AS = {"dynamic_int4": "int4"}
 _MAX_NAME, _MAX_REASON = 31, 1000
 
 
@@ -57,7 +61,7 @@ def profile_of_probe(probe: Probe, name: str, engine: str | None = None) -> Impo
     base = profile_of(replace(probe.machine, engines=((chosen.name, chosen.version),)))
     when = f"{datetime.datetime.fromtimestamp(probe.created, datetime.timezone.utc):%Y-%m-%d}"
     by = f"by edgepack-device probe on {when}"
-    lacking = {scheme: list(_lacking(chosen, scheme)) for scheme in base.quantization}
+    lacking = {scheme: list(_lacking(chosen, scheme)) for scheme in base.quantization if scheme in _LAYOUTS}
     supported = tuple(scheme for scheme, lack in lacking.items() if not lack)
     if not supported:
         raise ProfileError(f"{chosen.name} {chosen.version} computes no scheme right there: {_told(lacking)}",
@@ -115,9 +119,8 @@ def _same_operators(engine: ProbedEngine, shipped: dict[str, int]) -> None:
 
 def _names(engine: str, scheme: str, operator: str) -> str:
     """Return the name of the probe model that is laid out as edgepack's step of this scheme does it."""
-    layouts = {"float32": "plain", "float16": "plain", "full_integer": PER_CHANNEL}
-    layout = DYNAMIC_LAYOUTS[engine][operator] if scheme == "dynamic_range" else layouts[scheme]
-    return f"{scheme}/{layout}/{operator}"
+    layout = DYNAMIC_LAYOUTS[engine][operator] if scheme == "dynamic_range" else _LAYOUTS[scheme]
+    return f"{_TRIED_AS.get(scheme, scheme)}/{layout}/{operator}"
 
 
 def _model(engine: ProbedEngine, scheme: str, operator: str) -> ProbedModel:

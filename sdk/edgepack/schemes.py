@@ -38,7 +38,8 @@ WEIGHT_INPUTS: dict[str, tuple[int, ...]] = {
 # What one operator's weights make of the model, the most telling first: mixed models are named by it. Those that
 # are no scheme of a device profile are named as well, so that a refusal says what was found.
 _PRECEDENCE = (
-    "int2", "int4", "int16x8", "uint8", "full_integer", "dynamic_range", "weight_only_int8", "float16", "float32",
+    "int2", "dynamic_int2", "int4", "dynamic_int4", "weight_only_int4", "int16x8", "uint8", "full_integer",
+    "dynamic_range", "weight_only_int8", "float16", "float32",
 )  # fmt: skip
 
 
@@ -116,10 +117,12 @@ def _activation(operands: tuple[TensorView | None, ...], operator: OperatorView)
 def scheme_of_weight(weight: Weight) -> str:
     """Return the scheme that one weight makes of its layer; see `scheme_of_view`."""
     stored = weight.stored.dtype
+    if stored in ("int4", "int8") and weight.is_unpacked:
+        return f"weight_only_{stored}"
+    if stored in ("int2", "int4") and weight.activation == "float32" and not weight.is_unpacked:
+        return f"dynamic_{stored}"
     if stored in ("int2", "int4", "uint8"):
         return stored
-    if stored == "int8" and weight.is_unpacked:
-        return "weight_only_int8"
     if stored == "int8":
         return {"int8": "full_integer", "int16": "int16x8"}.get(weight.activation, "dynamic_range")
     return "float16" if stored == "float16" else "float32"

@@ -160,11 +160,13 @@ def _uses(graph: SubgraphView, operator: OperatorView, densified: set[int]) -> I
 def _rows(operator: OperatorView, operands: Sequence[TensorView | None], weight: TensorView) -> Iterator[str]:
     x = operands[0] if operands else None
     bias = operands[2] if len(operands) > 2 else None
-    if operator.name != "FULLY_CONNECTED" or x is None or bias is not None:
+    if operator.name != "FULLY_CONNECTED" or x is None:
         return
     # It is applied to each row; the last dimension of the weights says how long one is.
     if len(weight.scales) > 1 and math.prod(x.shape) > weight.shape[-1]:
-        yield "per_channel_rows_without_bias"
+        yield "per_channel_rows"
+        if bias is None:
+            yield "per_channel_rows_without_bias"
 
 
 def _layouts(operator: str, weight: TensorView, activation: TensorView | None) -> tuple[str, ...]:

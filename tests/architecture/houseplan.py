@@ -99,10 +99,12 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         {"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
         | {"converters._torch_sources", "passes._choose", "passes._quantizer", "proof"}
     ),
-    frozenset({"holdout", "micro_judge", "parity", "variance", "passes._static", "roads"}),
+    frozenset({"holdout", "micro_judge", "parity", "variance", "passes._static", "passes._weights", "roads"}),
     frozenset(
         {"converters.keras", "converters.onnx", "converters.onnx_tf", "converters.saved_model", "converters.tflite"}
         | {"passes.dynamic_range", "passes.float16", "passes.float32", "passes.full_integer", "passes.mixed"}
+        | {"passes.dynamic_int2", "passes.dynamic_int4", "passes.int16x8"}
+        | {"passes.weight_only_int4", "passes.weight_only_int8"}
         | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
     frozenset({"conversion", "mixing", "offline", "probe_import", "shrunk"}),

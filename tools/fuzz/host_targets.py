@@ -30,7 +30,7 @@ from edgepack.journal import open_journal, sealed
 from edgepack.keys import read_key
 from edgepack.micro_profile import find_micro
 from edgepack.opversions import stamp
-from edgepack.passes import _quantizer, dynamic_range, float16, float32, full_integer
+from edgepack.passes import _quantizer, dynamic_int4, dynamic_range, float16, float32, full_integer, int16x8, mixed
 from edgepack.profiles import load_profile
 from edgepack.recipe import expiry, load_recipe
 from edgepack.recipients import read_recipient
@@ -182,7 +182,19 @@ def _recipe(data: bytes) -> None:
     expiry(load_recipe(file("edgepack.toml", data)).expires, 1_750_000_000)
 
 
-_OPTIONS = (keras, onnx, saved_model, tflite, dynamic_range, float16, float32, full_integer)
+_OPTIONS = (
+    keras,
+    onnx,
+    saved_model,
+    tflite,
+    dynamic_range,
+    float16,
+    float32,
+    full_integer,
+    dynamic_int4,
+    int16x8,
+    mixed,
+)
 
 
 def _read_options(data: bytes) -> None:

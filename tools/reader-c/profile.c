@@ -139,7 +139,8 @@ bool is_dtype(const json *value)
 
 bool is_scheme(const json *value)
 {
-    static const char *const choices[] = {"full_integer", "dynamic_range", "float16", "float32", NULL};
+    static const char *const choices[] = {"full_integer",     "dynamic_range",    "float16",      "float32",      "int16x8",
+                                          "weight_only_int8", "weight_only_int4", "dynamic_int4", "dynamic_int2", NULL};
     return is_one_of(value, choices);
 }
 

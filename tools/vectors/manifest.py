@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from edgepack_runtime.capabilities import SCHEMES
 from tools.vectors.layout import Spec, parts
 from tools.vectors.vector import ONE, Vector, good, refused
 
@@ -179,7 +180,7 @@ def _good() -> Iterator[tuple[str, Spec]]:
     nothing["model"] |= {"inputs": [], "outputs": [], "entry": ""}
     nothing["profile"]["hardware"]["cpu_features"] = []
     yield "empty lists and texts", spec_of(nothing)
-    for scheme in ("mixed", "as_is"):
+    for scheme in (*SCHEMES[1:], "mixed", "as_is"):
         yield f"a model that is {scheme}", spec_of(_with(("model", "scheme"), scheme))
     yield "integers for numbers", spec_of(_with(("golden", "tolerance"), 1))
     yield "minus zero for an integer", spec_of(TABLE, text_of(TABLE).replace(b"[-128]", b"[-0]"))

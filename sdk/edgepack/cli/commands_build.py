@@ -93,8 +93,8 @@ def build(
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            help="float32, float16, dynamic_range, full_integer, mixed; repeat it to try several in that order, "
-            "or auto. Default: the profile's preferred one."
+            help="float32, float16, dynamic_range, full_integer, int16x8, mixed and others; repeat it to try several "
+            "in that order, or auto. Default: the profile's preferred one."
         ),
     ] = None,
     pass_option: Annotated[

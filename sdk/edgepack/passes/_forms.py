@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgepack.passes._layouts import DYNAMIC_LAYOUTS, PER_CHANNEL, PER_TENSOR
 
-__all__ = ["COMPANIONS", "FLOATS", "STATIC", "WEIGHT_BITS", "Rule", "form_of", "rule_for"]
+__all__ = ["ALGORITHMS", "COMPANIONS", "FLOATS", "STATIC", "WEIGHT_BITS", "Rule", "form_of", "rule_for"]
 
 FLOATS = ("float32", "float16")
 # How many bits a weight takes in each precision that a layer can have.
@@ -34,6 +34,8 @@ COMPANIONS: Mapping[str, str] = {
     "dynamic_int2": "dynamic_range",
     "weight_only_int4": "weight_only_int8",
 }
+# How the scales of weights are chosen.
+ALGORITHMS = ("min_max", "mse", "octav")
 _WORDS = {PER_CHANNEL: "CHANNELWISE", PER_TENSOR: "TENSORWISE"}
 _DENSE = frozenset({"FULLY_CONNECTED"})
 _INT4 = frozenset({"CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP"})
@@ -68,8 +70,10 @@ def rule_for(operator: str, scheme: str, engine: str) -> Rule | None:
         layout = DYNAMIC_LAYOUTS.get(name, {}).get(operator)
         return None if layout is None else Rule(operator=operator, weights=_WORDS[layout])
     if scheme in STATIC and operator in _STATIC:
-        # One scale per channel is wrong for BATCH_MATMUL on every engine (data/tensor_types.json).
-        granularity = "TENSORWISE" if operator == "BATCH_MATMUL" else "CHANNELWISE"
+        # One scale per channel is wrong for BATCH_MATMUL on every engine (data/tensor_types.json), and for
+        # FULLY_CONNECTED of several rows of int16 on tflite-runtime.
+        wide = scheme == "int16x8" and name == "tflite-runtime"
+        granularity = "TENSORWISE" if operator == "BATCH_MATMUL" or (wide and operator in _DENSE) else "CHANNELWISE"
         return Rule(operator=operator, weights=granularity, activations=STATIC[scheme])
     if scheme == "weight_only_int8" and operator in _UNPACKED:
         return Rule(operator=operator, unpacked=True)

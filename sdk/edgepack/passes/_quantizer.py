@@ -49,7 +49,7 @@ OptionsT = TypeVar("OptionsT")
 SIGNATURE = "serving_default"
 # Operator types are named as TFLite names them; where ai-edge-quantizer has another word, it stays in here.
 _QUANTIZER_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
-_ALGORITHMS = {"min_max": "min_max_uniform_quantize"}
+_ALGORITHMS = {"min_max": "min_max_uniform_quantize", "mse": "MSE", "octav": "OCTAV"}
 _LONGEST_SCOPE = 10_000
 _FLOAT_SCHEMES = ("float32", "float16")
 

@@ -65,7 +65,12 @@ def observe(
             interpreter.set_tensor(index, sample[name])
         interpreter.invoke()
         for index, name in tensors.items():
-            extremes = _extremes(interpreter.get_tensor(index), name)
+            try:
+                value = interpreter.get_tensor(index)
+            except ValueError:
+                # What only the body of a loop computes has no content here; the quantizer says if it wanted a range.
+                continue
+            extremes = _extremes(value, name)
             if extremes is not None:
                 seen.setdefault(name, []).append(extremes)
     return {name: _range(np.array(pairs), outliers) for name, pairs in seen.items()}

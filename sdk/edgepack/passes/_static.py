@@ -4,17 +4,76 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from edgepack.errors import PassError
 from edgepack.flatbuffer import read_model
-from edgepack.model import PassRequest
+from edgepack.model import PassRequest, PassResult
 from edgepack.passes._biases import with_biases
-from edgepack.passes._quantizer import Source, check_signature, evenly
+from edgepack.passes._forms import STATIC, Rule, rule_for
+from edgepack.passes._quantizer import (
+    Calibration,
+    Source,
+    check_signature,
+    describe_weights,
+    evenly,
+    load_source,
+    quantize,
+    tool,
+)
+from edgepack.schemes import WEIGHT_INPUTS
 from edgepack_runtime.tensors import Array
 
-__all__ = ["float_operators", "made_ready", "samples_of"]
+__all__ = ["INTERFACE", "Sampling", "float_operators", "in_integers", "made_ready", "samples_of"]
+
+# Named in place of an operator, these are the model's inputs and outputs.
+INTERFACE = ("INPUT", "OUTPUT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """At most how many samples calibrate, and what share of them may lie outside a tensor's range.
+
+    Raises:
+        PassError: there are none, or half of them may.
+    """
+
+    samples: int
+    outliers: float
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or not 0 <= self.outliers < 0.5:
+            raise PassError(
+                f"options: samples {self.samples}, outliers {self.outliers}; wanted is samples at least 1, "
+                "outliers from 0 to below 0.5"
+            )
+
+
+def in_integers(request: PassRequest, scheme: str, *, sampling: Sampling, kept: tuple[str, ...]) -> PassResult:
+    """Return the model computing in integers but for the operators `kept`.
+
+    Raises:
+        PassError: calibration data is missing or does not fit, the model is quantized already, or nothing could be
+            quantized.
+        SourceModelError: the bytes are no TFLite model.
+    """
+    source = made_ready(load_source(request), request.engine)
+    rules = [
+        Rule(operator="*", activations=STATIC[scheme]),
+        *(rule for name in sorted(WEIGHT_INPUTS) if (rule := rule_for(name, scheme, request.engine)) is not None),
+        *(Rule(operator=name, weights=None) for name in kept),
+    ]
+    chosen = tuple(samples_of(request, source, sampling.samples))
+    calibration = Calibration(samples=chosen, outliers=sampling.outliers)
+    model, lacking = quantize(source, rules, calibration, request.engine)
+    count, notes = describe_weights(model, "int8")
+    if not count:
+        raise PassError(f"no weights were quantized: {'; '.join(notes[1:])}", hint="try dynamic_range or float16")
+    told = (*lacking, *notes, *float_operators(model))
+    notes = (*source.notes, f"calibrated on {len(chosen)} samples", *told)
+    return PassResult(model=model, tool=tool("ai-edge-quantizer"), notes=notes)
 
 
 def made_ready(source: Source, engine: str) -> Source:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 from edgepack.errors import PassError
 from edgepack.model import PassRequest, PassResult
-from edgepack.passes._forms import Rule
-from edgepack.passes._quantizer import Calibration, describe_weights, load_source, quantize, read_options, tool
-from edgepack.passes._static import float_operators, made_ready, samples_of
+from edgepack.passes._quantizer import read_options
+from edgepack.passes._static import INTERFACE, Sampling, in_integers
 
 __all__ = ["SCHEME", "Options", "run"]
 
@@ -48,32 +47,9 @@ def run(request: PassRequest) -> PassResult:
         SourceModelError: the bytes are no TFLite model.
     """
     options = read_options(Options, request.options)
-    if options.io not in _IO or options.samples < 1 or not 0 <= options.outliers < 0.5:
-        raise PassError(
-            f"options: io {options.io!r}, samples {options.samples}, outliers {options.outliers}; wanted is io "
-            f"{' or '.join(_IO)}, samples at least 1, outliers from 0 to below 0.5"
-        )
-    source = made_ready(load_source(request), request.engine)
-    rules = [
-        Rule(operator="*", activations=8),
-        Rule(operator="BATCH_MATMUL", weights="TENSORWISE", activations=8),
-    ]
-    kept = (*options.keep_float, *(("INPUT", "OUTPUT") if options.io == "float32" else ()))
-    rules.extend(Rule(operator=name, weights=None) for name in kept)
-    chosen = tuple(samples_of(request, source, options.samples))
-    calibration = Calibration(samples=chosen, outliers=options.outliers)
-    model, lacking = quantize(source, rules, calibration, request.engine)
-    count, notes = describe_weights(model, "int8")
-    if not count:
-        raise PassError(f"no weights were quantized: {'; '.join(notes[1:])}", hint="try dynamic_range or float16")
-    return PassResult(
-        model=model,
-        tool=tool("ai-edge-quantizer"),
-        notes=(
-            *source.notes,
-            f"calibrated on {len(chosen)} samples",
-            *lacking,
-            *notes,
-            *float_operators(model),
-        ),
+    if options.io not in _IO:
+        raise PassError(f"options: io {options.io!r}; wanted is {' or '.join(_IO)}")
+    kept = (*options.keep_float, *(INTERFACE if options.io == "float32" else ()))
+    return in_integers(
+        request, SCHEME, sampling=Sampling(samples=options.samples, outliers=options.outliers), kept=kept
     )

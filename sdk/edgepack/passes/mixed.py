@@ -23,7 +23,7 @@ from edgepack.passes._choose import Assigned, LayerRule, assigned
 from edgepack.passes._forms import COMPANIONS, STATIC, WEIGHT_BITS, Rule, form_of, rule_for
 from edgepack.passes._halves import halve
 from edgepack.passes._quantizer import Calibration, Source, load_source, quantize, read_options, tool
-from edgepack.passes._static import float_operators, made_ready, samples_of
+from edgepack.passes._static import INTERFACE, Sampling, float_operators, made_ready, samples_of
 from edgepack.schemes import scheme_of_weight, weights
 
 __all__ = ["SCHEME", "Options", "run"]
@@ -56,17 +56,18 @@ def run(request: PassRequest) -> PassResult:
         SourceModelError: the bytes are no TFLite model.
     """
     options = read_options(Options, request.options)
+    sampling = Sampling(samples=options.samples, outliers=options.outliers)
     source = load_source(request)
     layers = _assigned(request, options)
     static = any(layer.precision in STATIC for layer in layers)
     if static:
         source = made_ready(source, request.engine)
     rules = [*_base_rules(source, options, request.engine), *_layer_rules(source, layers, request.engine)]
-    chosen = tuple(samples_of(request, source, options.samples)) if static else ()
+    chosen = tuple(samples_of(request, source, sampling.samples)) if static else ()
     notes = [*source.notes, *([f"calibrated on {len(chosen)} samples"] if static else [])]
     model = source.data
     if any(rule.weights for rule in rules):
-        calibration = Calibration(samples=chosen, outliers=options.outliers)
+        calibration = Calibration(samples=chosen, outliers=sampling.outliers)
         model, kept = quantize(source, rules, calibration, request.engine)
         notes += kept
     model, unhalved = _halved(model, layers)
@@ -75,11 +76,6 @@ def run(request: PassRequest) -> PassResult:
 
 
 def _assigned(request: PassRequest, options: Options) -> tuple[Assigned, ...]:
-    if options.samples < 1 or not 0 <= options.outliers < 0.5:
-        raise PassError(
-            f"options: samples {options.samples}, outliers {options.outliers}; wanted is samples at least 1, "
-            "outliers from 0 to below 0.5"
-        )
     layers = layers_of(read_model(request.model))
     for rule in options.rules:
         named = [one.layer for one in assigned(layers, "float32", [rule]) if one.named]
@@ -113,7 +109,7 @@ def _layer_rules(source: Source, layers: Sequence[Assigned], engine: str) -> Ite
     for rule, names in groups.items():
         yield replace(rule, layers=tuple(names))
     if any(one.precision in STATIC for one in layers):
-        yield from (Rule(operator=name, weights=None) for name in ("INPUT", "OUTPUT"))
+        yield from (Rule(operator=name, weights=None) for name in INTERFACE)
 
 
 def _rule(one: Assigned, engine: str) -> Rule:

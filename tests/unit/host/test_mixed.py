@@ -15,13 +15,11 @@ from edgepack.layers import layers_of
 from edgepack.model import PassRequest
 from edgepack.passes import float16, full_integer, mixed
 from edgepack.passes._choose import LayerRule
-from edgepack.passes._forms import WEIGHT_BITS
 from edgepack.passoptions import options_text
 from edgepack.schemes import scheme_of_weight, weights
 
 DENSE = "PartitionedCall:0"
-# What schemes call the weights of each precision.
-STORED = {"weight_only_int4": "int4", "dynamic_int4": "int4", "dynamic_int2": "int2"}
+FEW_BITS = {"weight_only_int4": 0.98, "dynamic_int4": 0.98, "dynamic_int2": 0.6}
 
 
 def order(base: str, *rules: tuple[str, str], engine: str = LITERT, name: str = "digits") -> PassRequest:
@@ -50,13 +48,13 @@ def test_a_named_layer_has_its_own_precision_and_every_output_stays_right(base: 
     assert min(correlation(before[name], after[name]) for name in before) > 0.9
 
 
-@pytest.mark.parametrize("precision", [p for p in WEIGHT_BITS if p in STORED])
+@pytest.mark.parametrize("precision", FEW_BITS)
 def test_fewer_bits_are_for_litert_and_still_near_the_float_model(precision: str) -> None:
     result = mixed.run(order("float32", (DENSE, precision)))
     samples = feeds("digits", 10, seed=9)
     logits = [run(model, samples)["logits"] for model in (tiny("digits"), result.model)]
-    assert stored(result.model)[-1] == STORED[precision]
-    assert correlation(*logits) > {"int4": 0.98, "int2": 0.6}[STORED[precision]]
+    assert stored(result.model)[-1] == precision
+    assert correlation(*logits) > FEW_BITS[precision]
 
 
 @pytest.mark.parametrize("precision", ["weight_only_int4", "dynamic_int4", "dynamic_int2"])
@@ -125,7 +123,7 @@ def test_a_model_that_stays_float_is_refused() -> None:
 
 def test_the_notes_count_the_layers_and_name_those_that_got_something_else() -> None:
     notes = " | ".join(mixed.run(order("float32", ("re:.", "dynamic_int4"))).notes)
-    assert "layers with weights: 3 int4, 1 dynamic_range" in notes
+    assert "layers with weights: 3 dynamic_int4, 1 dynamic_range" in notes
     assert "named otherwise, but became dynamic_range: depthwise" in notes
 
 

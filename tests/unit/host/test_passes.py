@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +14,17 @@ from tinymodels import LITERT, TFLITE, correlation, feeds, request, run, tiny
 from edgepack import _flatbuffer_edit as edit
 from edgepack.errors import PassError
 from edgepack.flatbuffer import read_model
-from edgepack.passes import dynamic_range, float16, float32, full_integer
+from edgepack.passes import (
+    dynamic_int2,
+    dynamic_int4,
+    dynamic_range,
+    float16,
+    float32,
+    full_integer,
+    int16x8,
+    weight_only_int4,
+    weight_only_int8,
+)
 from edgepack.passes._quantizer import evenly
 from edgepack.passes._ranges import _range
 from edgepack.schemes import scheme_of, weights
@@ -213,3 +224,69 @@ def test_rare_samples_that_cost_little_stay_in_the_range() -> None:
 def test_samples_are_chosen_evenly_and_always_the_same() -> None:
     assert evenly(10, 4) == [0, 3, 6, 9]
     assert evenly(3, 200) == [0, 1, 2]
+
+
+OTHERS = [int16x8, weight_only_int8, weight_only_int4, dynamic_int4]
+
+
+@pytest.mark.parametrize("module", OTHERS)
+def test_the_other_schemes_yield_what_they_say_and_keep_every_output(module: ModuleType) -> None:
+    result = module.run(request("digits", LITERT, "{}" if module is int16x8 else SMALL))
+    samples = feeds("digits", 20, seed=9)
+    before, after = run(tiny("digits"), samples), run(result.model, samples)
+    assert scheme_of(result.model) == module.SCHEME
+    assert list(after) == list(before)
+    least = 0.85 if "int4" in module.SCHEME else 0.93
+    assert min(correlation(before[key], after[key]) for key in before) > least
+
+
+def test_int2_is_for_dense_layers_and_the_others_get_int8() -> None:
+    found = [w.stored.dtype for w in weights(read_model(dynamic_int2.run(request("digits", LITERT, SMALL)).model))]
+    assert found == ["int8", "int8", "int8", "int2"]
+
+
+def test_int2_numbers_are_computed_as_they_are_stored() -> None:
+    # A network whose weights are -1, 0 and 1 loses nothing by it.
+    model = edit.unpack(tiny("digits"))
+    (graph,) = model.subgraphs
+    dense = graph.tensors[graph.operators[6].inputs[1]]
+    whole = np.sign(np.round(edit.constant(model, dense, "float32") * 4)).astype(np.float32)
+    dense.buffer = edit.add_buffer(model, whole.tobytes())
+    source = edit.pack(model)
+    wanted = '{"keep_float": ["CONV_2D", "DEPTHWISE_CONV_2D"]}'
+    made = dynamic_int2.run(dataclasses.replace(request("digits", LITERT, wanted), model=source)).model
+    samples = feeds("digits", 10, seed=9)
+    assert correlation(run(source, samples)["logits"], run(made, samples)["logits"]) > 0.999
+
+
+@pytest.mark.parametrize("module", [weight_only_int4, dynamic_int4, dynamic_int2])
+def test_few_bits_are_refused_for_an_engine_that_computes_them_wrong(module: ModuleType) -> None:
+    with pytest.raises(PassError, match=rf"tflite-runtime==2\.14\.0 has no {module.SCHEME} kernel"):
+        module.run(request("digits", TFLITE, SMALL))
+
+
+def test_int2_is_refused_for_releases_that_cannot_run_it() -> None:
+    with pytest.raises(PassError, match="no weights became dynamic_int2"):
+        dynamic_int2.run(request("digits", "ai-edge-litert==2.1.0", SMALL))
+
+
+def test_dense_layers_on_int16_get_one_scale_for_tflite_runtime_which_misreads_more() -> None:
+    found = [
+        scales_of(int16x8.run(request("digits", engine)).model, "FULLY_CONNECTED") for engine in (TFLITE, LITERT)
+    ]
+    assert found == [{1}, {10}]
+
+
+@pytest.mark.parametrize("algorithm", ["mse", "octav"])
+def test_scales_can_be_chosen_by_other_algorithms(algorithm: str) -> None:
+    plain, other = (
+        weight_only_int4.run(request("digits", LITERT, json.dumps({"min_elements": 16, "algorithm": name}))).model
+        for name in ("min_max", algorithm)
+    )
+    assert (scheme_of(other), other == plain) == ("weight_only_int4", False)
+
+
+def test_an_unknown_algorithm_is_refused_with_those_there_are() -> None:
+    with pytest.raises(PassError, match="'gptq' is not known") as caught:
+        dynamic_int4.run(request("digits", LITERT, '{"algorithm": "gptq"}'))
+    assert caught.value.hint == "known are min_max, mse, octav"

@@ -1,0 +1,50 @@
+"""Int4 weights that are unpacked when the model is loaded: an eighth of the size, computed in float32.
+
+::
+
+    w(f32) -> CONV_2D(f32)   =>   w(int4) -> DEQUANTIZE -> w(f32) -> CONV_2D(f32)
+
+ai-edge-litert only. Layers that it has no int4 for get int8 weights in the same form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgepack.model import PassRequest, PassResult
+from edgepack.passes._quantizer import read_options
+from edgepack.passes._weights import store_weights
+
+__all__ = ["SCHEME", "Options", "run"]
+
+SCHEME = "weight_only_int4"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`min_elements`: smaller weight tensors stay float; `keep_float`: operators to leave.
+
+    `algorithm` chooses the scales: ``min_max``, ``mse`` or ``octav``.
+    """
+
+    min_elements: int = 1024
+    keep_float: tuple[str, ...] = ()
+    algorithm: str = "min_max"
+
+
+def run(request: PassRequest) -> PassResult:
+    """Return the model with int4 weights behind a DEQUANTIZE, int8 ones where there is no int4.
+
+    Raises:
+        PassError: an option is wrong, nothing could be quantized, the model is quantized already, or the engine has
+            no such form.
+        SourceModelError: the bytes are no TFLite model.
+    """
+    options = read_options(Options, request.options)
+    return store_weights(
+        request,
+        SCHEME,
+        min_elements=options.min_elements,
+        keep_float=options.keep_float,
+        algorithm=options.algorithm,
+    )
