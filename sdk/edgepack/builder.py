@@ -98,7 +98,7 @@ def build(
         raise GateError(
             f"no bundle was written: {', '.join(sorted({r.profile for r in refusals}))} refused {recipe.model.name}",
             refusals=refusals,
-            hint="; ".join(text for text in (_way_out(work), _to_blame(work, refusals)) if text) or None,
+            hint="; ".join(text for text in (_way_out(work, refusals), _to_blame(work, refusals)) if text) or None,
         )
     chosen = [_shrunk(item, work, reporter) for item in chosen]
     with reporter.step(
@@ -261,8 +261,10 @@ def _worse(candidate: Candidate, profile: DeviceProfile, work: Work) -> tuple[st
     return worse_than_float(model.data, work.model.data, lab.timing, candidate.scheme, where)
 
 
-def _way_out(work: Work) -> str | None:
-    """Return which other precisions could be tried; None where all were, or the source has no float weights."""
+def _way_out(work: Work, refusals: tuple[Refusal, ...]) -> str | None:
+    """Return which other precisions could be tried; None where all were, or would not help."""
+    if all(refusal.unclear for refusal in refusals):
+        return None
     recipe, profiles = work.recipe, work.inputs.profiles
     if recipe.schemes == (AUTO,) or recipe.optimize.search or scheme_of(work.model.data) not in _FLOAT_SCHEMES:
         return None
@@ -276,7 +278,12 @@ def _to_blame(work: Work, refusals: tuple[Refusal, ...]) -> str:
     recipe = work.recipe
     for refusal in refusals:
         unlike = refusal.check.startswith("like the float source") or " drop" in refusal.check
-        if not unlike or refusal.scheme not in SCHEMES or scheme_of(work.model.data) not in _FLOAT_SCHEMES:
+        if (
+            refusal.unclear
+            or not unlike
+            or refusal.scheme not in SCHEMES
+            or scheme_of(work.model.data) not in _FLOAT_SCHEMES
+        ):
             continue
         command = ["edgepack", "diagnose", str(recipe.model), "--precision", refusal.scheme]
         command += ["--profile", refusal.profile, "--data", str(recipe.evaluation or recipe.calibration)]

@@ -211,12 +211,12 @@ class _Findings:
         self.evidence: list[Evidence] = []
         self.refusals: list[Refusal] = []
 
-    def add(self, evidence: Evidence, remedy: str) -> None:
+    def add(self, evidence: Evidence, remedy: str, *, unclear: bool = False) -> None:
         self.evidence.append(evidence)
         if not evidence.holds:
-            self.refuse(evidence.check, evidence.found, evidence.wanted, remedy)
+            self.refuse(evidence.check, evidence.found, evidence.wanted, remedy, unclear=unclear)
 
-    def refuse(self, check: str, found: str, wanted: str, remedy: str) -> None:
+    def refuse(self, check: str, found: str, wanted: str, remedy: str, *, unclear: bool = False) -> None:
         self.refusals.append(
             Refusal(
                 profile=self.profile.name,
@@ -225,6 +225,7 @@ class _Findings:
                 found=found,
                 wanted=wanted,
                 remedy=remedy,
+                unclear=unclear,
             )
         )
 
@@ -310,7 +311,7 @@ def _judge(
     excuse = excuse_of(findings.scheme, limits, parities, samples)
     for drop in drops:
         evidence = drop_evidence(drop, environment_of(profile, lab), excuse=excuse)
-        findings.add(evidence, drop.remedy(findings.remedy))
+        findings.add(evidence, drop.remedy(findings.remedy), unclear=drop.verdict.unclear)
     return lab, parities, drops
 
 

@@ -170,7 +170,11 @@ class TrainResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """One row of the table that says why a candidate is not shipped."""
+    """One row of the table that says why a candidate is not shipped.
+
+    `unclear` is true where it may be good enough, and there were too few samples to tell: another precision is no way
+    out then.
+    """
 
     profile: str
     scheme: str
@@ -178,3 +182,4 @@ class Refusal:
     found: str
     wanted: str
     remedy: str
+    unclear: bool = False

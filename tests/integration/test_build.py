@@ -51,6 +51,18 @@ def test_the_model_is_not_readable_in_the_bundle(built, shop):
     assert b"serving_default" not in data
 
 
+def test_whoever_has_too_few_samples_is_told_how_many_and_no_other_way_out(shop, tmp_path):
+    with np.load(shop.folder / "evaluation.npz") as archive:
+        np.savez(tmp_path / "few.npz", **{name: archive[name][:50] for name in archive.files})
+    done = shop.build("--profile", "raspberry-pi-4", "--evaluation", tmp_path / "few.npz", "--precision", "float16",
+                      out="few")  # fmt: skip
+    assert (done.code, "about 390 evaluation samples" in " ".join(done.err.split()), "hint:" in done.err) == (
+        1,
+        True,
+        False,
+    )
+
+
 def test_a_bundle_says_what_it_requires_of_other_products_and_is_proven_all_the_same(shop):
     done = shop.build(
         "--profile", "raspberry-pi-4", "--precision", "float32", "--requires", "classifier=3", "--json", out="needs"
