@@ -305,7 +305,7 @@ def _at(gate: Gate, level: float) -> Gate:
 def _note(hunt: _Hunt, trials: tuple[Trial, ...], trial: Trial, level: float) -> str:
     asked = hunt.work.recipe.optimize
     return (
-        f"--optimize auto: {trial.title} is the best by {asked.objective} of {len(trials)} candidates measured on "
+        f"--optimize auto: {trial.title} was chosen by {asked.objective} among {len(trials)} candidates, measured on "
         f"{_evaluated(hunt.choose)} evaluation samples, and was judged on the {_evaluated(hunt.judge)} others at "
         f"{100 * round(level, _DIGITS):g} % confidence (seed {asked.seed})"
     )
