@@ -18,11 +18,15 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE = "edgepack_runtime"
+# Modules whose ``__all__`` is read: by `exported`, and by the host's worker.
+LISTED = (f"{PACKAGE}/__init__.py", f"{PACKAGE}/errors.py")
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def lean(source: str, public: frozenset[str]) -> str:
+def lean(source: str, public: frozenset[str], listed: bool = True) -> str:
     """Return a module that does the same, line for line: no comments, and of `public` names' docstrings a line each.
+
+    Where its names are not `listed`, it has no ``__all__``: nothing imports all of a module.
 
     What a public class has under a name without an underscore is public with it. Other functions lose the types of
     what they take and give, which nothing evaluates.
@@ -48,6 +52,11 @@ def lean(source: str, public: frozenset[str]) -> str:
     for row, start, end in sorted(_types(tree, told, lines), reverse=True):
         line = lines[row].encode()
         lines[row] = (line[:start] + line[end:]).decode()
+    for node in tree.body if not listed else ():
+        if _targets(node) == ["__all__"]:
+            first, last = node.lineno - 1, node.end_lineno or node.lineno
+            lines[first:last] = [""] * (last - first)
+    lines = _closer(tree, lines)
     for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
@@ -69,6 +78,27 @@ def _types(tree: ast.Module, told: set[ast.AST], lines: list[str]) -> Iterator[t
                 # One of several lines stays.
                 if kind.lineno == kind.end_lineno and kind.end_col_offset is not None:
                     yield kind.lineno - 1, start, kind.end_col_offset
+
+
+def _targets(node: ast.stmt) -> list[str]:
+    return [ast.unparse(target) for target in node.targets] if isinstance(node, ast.Assign) else []
+
+
+def _closer(tree: ast.Module, lines: list[str]) -> list[str]:
+    """Return them with one space a level, which tells a device as much as four do; what is in a text stays."""
+    inside = {
+        row for text in ast.walk(tree) if isinstance(text, ast.Constant | ast.JoinedStr) for row in _later(text)
+    }
+    found = []
+    for row, text in enumerate(lines, 1):
+        bare = text.lstrip(" ")
+        found.append(text if row in inside else " " * ((len(text) - len(bare) + 3) // 4) + bare)
+    return found
+
+
+def _later(text: ast.Constant | ast.JoinedStr) -> range:
+    """Return the lines of a text after its first."""
+    return range(text.lineno + 1, (text.end_lineno or text.lineno) + 1)
 
 
 def _docstring(node: Documented) -> ast.Constant | None:
@@ -104,5 +134,5 @@ class LeanWheel(BuildHookInterface[Any]):
             name = path.relative_to(root).as_posix()
             target = Path(self._folder.name, name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(lean(path.read_text("utf-8"), public), "utf-8")
+            target.write_text(lean(path.read_text("utf-8"), public, name in LISTED), "utf-8")
             build_data["force_include"][str(target)] = name

@@ -1,8 +1,9 @@
-"""Files of pictures, decoded by Pillow where that is installed; nothing else on a device needs it."""
+"""Files of pictures, decoded by Pillow where that is installed, and of sound, by the standard library."""
 
 from __future__ import annotations
 
 import warnings
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy as np
 from edgepack_runtime.errors import FileError, InputError
 from edgepack_runtime.tensors import Array
 
-__all__ = ["read_picture"]
+__all__ = ["read_picture", "read_sound"]
+
+_MAX_SAMPLES = 1 << 24
 
 
 def read_picture(path: Path) -> Array:
@@ -51,3 +54,29 @@ def read_picture(path: Path) -> Array:
         if error.errno is None:
             raise InputError(f"{path}: a damaged picture ({error})") from None
         raise FileError(f"{path}: {error.strerror or error}") from None
+
+
+def read_sound(path: Path, rate: int) -> Array:
+    """Return the samples of a WAV file, [n]: int16, or float32 where several channels became one.
+
+    Raises:
+        InputError: it is no WAV file of 16 bits and this rate; nothing is resampled.
+        FileError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file, wave.open(file) as sound:
+            channels, width, found, *_ = sound.getparams()
+            data = sound.readframes(min(sound.getnframes(), _MAX_SAMPLES))
+    except (wave.Error, EOFError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: no WAV file ({error})") from None
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    if width != 2 or found != rate or len(data) % (2 * channels):
+        raise InputError(
+            f"{path}: {8 * width} bits at {found} Hz, expected 16 bits at {rate} Hz",
+            hint=f"ffmpeg -i FILE -ar {rate} -ac 1 -sample_fmt s16 OUT.wav",
+        )
+    samples = np.frombuffer(data, "<i2").astype(np.int16)
+    if channels == 1:
+        return samples
+    return np.asarray(samples.reshape(-1, channels).mean(1) / 32768, np.float32)

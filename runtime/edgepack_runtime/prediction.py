@@ -12,14 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepack_runtime.decoding import read_picture
+from edgepack_runtime.decoding import read_picture, read_sound
 from edgepack_runtime.errors import InputError, SchemaError
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.pictures import Frame, prepare_picture
-from edgepack_runtime.processing import MAX_SIDE, Classes, Image, Processing
+from edgepack_runtime.processing import MAX_SIDE, Audio, Classes, Image, Mel, Processing
+from edgepack_runtime.sound import prepare_sound
 from edgepack_runtime.tensors import Array, TensorSpec
 
 __all__ = ["Found", "Prediction", "Predictor", "as_real", "as_stored"]
+
+# Samples of all frames together.
+_MAX_WORK = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +60,14 @@ class Predictor:
         """
         self._labels = labels
         self._outputs = outputs
-        self._image = self._classes = None
+        self._image = self._sound = self._classes = None
         if (image := processing.image) is not None:
             spec = _named(image.input, inputs, "image.input")
             self._image = image, spec, _side(image, spec)
+        if (audio := processing.audio) is not None:
+            spec = _named(audio.input, inputs, "audio.input")
+            _check_sound(audio, processing.mel, spec)
+            self._sound = audio, processing.mel, spec
         if (classes := processing.classes) is not None:
             spec = _named(classes.output, outputs, "classes.output")
             count = math.prod(spec.shape)
@@ -80,13 +88,17 @@ class Predictor:
             raise InputError(f"{manifest.name} declares nothing before or behind its model", hint="use run")
         return cls(manifest.processing, manifest.model.inputs, manifest.model.outputs, manifest.labels)
 
-    def feed(self, given: Array | str | Path) -> tuple[dict[str, Array], Frame]:
-        """Return the input for a picture, or for the file of one, and what part of it the input shows.
+    def feed(self, given: Array | str | Path) -> tuple[dict[str, Array], Frame | None]:
+        """Return the input for a picture or a sound, or for the file of one, and what part of a picture it shows.
 
         Raises:
-            InputError: nothing is declared for it, it is no picture, or Pillow is missing to decode it.
+            InputError: nothing is declared for it, it is neither, or Pillow is missing to decode a picture.
             FileError: the file cannot be read.
         """
+        if self._sound is not None:
+            audio, mel, spec = self._sound
+            wave = given if isinstance(given, np.ndarray) else read_sound(Path(given), audio.rate)
+            return {spec.name: as_stored(prepare_sound(wave, audio, mel).reshape(spec.shape), spec)}, None
         if self._image is None:
             raise InputError(
                 "nothing is declared before the model", hint="give the inputs by name, as run takes them"
@@ -118,9 +130,23 @@ def _side(image: Image, spec: TensorSpec) -> tuple[int, int]:
         raise SchemaError(f"processing.image: {image.colours} in {image.layout} is no input {spec}")
     if 0 < image.short_side < max(side):
         raise SchemaError(f"processing.image.short_side: {image.short_side} is less than the model's {list(side)}")
-    if spec.dtype == "bool" or (spec.quantization is not None and len(spec.quantization.scale) != 1):
-        raise SchemaError(f"processing.image: no picture can be stored in {spec}")
+    _check_store(spec)
     return side[0], side[1]
+
+
+def _check_sound(audio: Audio, mel: Mel | None, spec: TensorSpec) -> None:
+    frames = 0 if mel is None else mel.frames(audio.samples)
+    numbers = audio.samples if mel is None else frames * mel.bins
+    if min(spec.shape, default=0) < 1 or math.prod(spec.shape) != numbers:
+        raise SchemaError(f"processing.audio: {numbers} numbers ({frames} frames) are no input {spec}")
+    if mel is not None and frames * mel.fft > _MAX_WORK:
+        raise SchemaError(f"processing.mel: {frames} frames of {mel.fft} are more than a device may be asked for")
+    _check_store(spec)
+
+
+def _check_store(spec: TensorSpec) -> None:
+    if spec.dtype == "bool" or (spec.quantization is not None and len(spec.quantization.scale) != 1):
+        raise SchemaError(f"processing: no numbers can be stored in {spec}")
 
 
 def as_stored(values: Array, spec: TensorSpec) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgepack_runtime._fields import Fields
 
-__all__ = ["MAX_SIDE", "Classes", "Image", "Processing", "take_processing"]
+__all__ = ["MAX_SIDE", "Audio", "Classes", "Image", "Mel", "Processing", "take_processing"]
 
 MAX_SIDE = 4096
 _LARGE = 1e9
@@ -29,6 +29,28 @@ _RULES: dict[str, dict[str, Any]] = {
         "divisor": _DIVISOR,
         "mean": [_OFFSET],
         "std": [_DIVISOR],
+    },
+    "audio": {
+        "input": str,
+        "rate": (1000, 192_000),
+        "samples": (1, 1 << 22),
+        "mean": _OFFSET,
+        "std": _DIVISOR,
+    },
+    "mel": {
+        "frame": (2, 1 << 14),
+        "hop": (1, 1 << 14),
+        "fft": (2, 1 << 14),
+        "bins": (1, 512),
+        "low": (0.0, 1e5),
+        "high": (1.0, 1e5),
+        "filters": ("tensorflow", "librosa", "torchaudio"),
+        "padding": ("none", "zeros", "reflect"),
+        "power": (1, 2),
+        "log": ("none", "natural", "log10", "decibel"),
+        "guard": ("add", "max"),
+        "epsilon": (1e-30, 1.0),
+        "order": ("time", "mel"),
     },
     "classes": {
         "output": str,
@@ -56,6 +78,42 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Audio:
+    """How sound becomes the input: `samples` of it at `rate`, or their `Mel` features, as (value - mean) / std."""
+
+    input: str
+    rate: int
+    samples: int
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mel:
+    """Frames of `frame` samples, one every `hop`, as `bins` bands from `low` to `high` of a Fourier transform."""
+
+    frame: int
+    hop: int
+    fft: int
+    bins: int
+    low: float
+    high: float
+    filters: str
+    padding: str
+    power: int
+    log: str
+    guard: str
+    epsilon: float
+    order: str
+
+    def frames(self, samples: int) -> int:
+        """Return how many frames so many samples have."""
+        # A padded frame is as long as its transform, and half of it lies before the first sample.
+        reach = samples - self.frame if self.padding == "none" else samples + self.fft // 2 * 2 - self.fft
+        return max(0, 1 + reach // self.hop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
     """How scores become labels: the `top` best after `activation`, those from `threshold` on."""
 
@@ -65,7 +123,7 @@ class Classes:
     threshold: float
 
 
-_PARTS: dict[str, Any] = {"image": Image, "classes": Classes}
+_PARTS: dict[str, Any] = {"image": Image, "audio": Audio, "mel": Mel, "classes": Classes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +131,8 @@ class Processing:
     """What is declared, at least one part of it."""
 
     image: Image | None = None
+    audio: Audio | None = None
+    mel: Mel | None = None
     classes: Classes | None = None
 
     def to_json(self) -> dict[str, object]:
@@ -91,7 +151,12 @@ def take_processing(fields: Fields) -> Processing:
     if not parts:
         fields.refuse("image", f"expected at least one of {', '.join(_PARTS)}")
     fields.finish()
-    return Processing(**parts)
+    found = Processing(**parts)
+    if found.audio is not None and found.image is not None:
+        fields.refuse("audio", "there is an image too")
+    if found.mel is not None and (found.audio is None or found.mel.high * 2 > found.audio.rate):
+        fields.refuse("mel", "belongs to audio of at least twice the rate of its high")
+    return found
 
 
 def _part(fields: Fields, name: str) -> Any:
@@ -105,6 +170,8 @@ def _part(fields: Fields, name: str) -> Any:
             fields.refuse("short_side", 'above 0 with fit "short_side", and 0 with every other')
         if part.fill and part.fit != "pad":
             fields.refuse("fill", 'above 0 with fit "pad" only')
+    elif isinstance(part, Mel) and (part.frame > part.fft or part.low + 1 > part.high):
+        fields.refuse("frame", "above fft, or high is not at least 1 above low")
     fields.finish()
     return part
 

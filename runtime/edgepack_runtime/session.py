@@ -110,11 +110,11 @@ class Session:
             self._engine = fresh
 
     def predict(self, given: Array | str | Path | Mapping[str, Array]) -> Prediction:
-        """Return what the model finds in a picture, as the bundle declares: prepared, run, and its outputs read.
+        """Return what the model finds in a picture or a sound, as the bundle declares: prepared, run, outputs read.
 
         Args:
-            given: the pixels, uint8 [height, width] or [height, width, 3] as red, green, blue; the file of a picture,
-                which Pillow decodes; or, by name, the inputs as `run` takes them.
+            given: the pixels, uint8 [height, width] or [height, width, 3] as red, green, blue; the samples, int16 or
+                float32 [n]; the file of a picture, which Pillow decodes, or a WAV file; or the inputs of `run`.
 
         Raises:
             InputError: it is none of these, Pillow is missing, or the bundle declares nothing for it.

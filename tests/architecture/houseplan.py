@@ -15,7 +15,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"})
     | {"engines._distributions"},
     frozenset({"engines", "engines._interpreter", "golden", "grants", "manifest", "slots", "state", "trust"})
-    | {"decoding", "pictures"},
+    | {"decoding", "pictures", "sound"},
     frozenset(
         {
             "engines.ai_edge_litert",
@@ -151,8 +151,8 @@ CORE = tuple(
     f"{DEVICE}.{name}"
     for name in (
         "_fields", "capabilities", "compression", "container", "encryption", "golden", "grants", "manifest",
-        "pictures", "processing", "profile", "signing", "slots", "state", "store", "table", "tensors", "trust",
-        "trust_update", "verify",
+        "pictures", "processing", "profile", "signing", "slots", "sound", "state", "store", "table", "tensors",
+        "trust", "trust_update", "verify",
     )
 )  # fmt: skip
 IMPURE_MODULES = {

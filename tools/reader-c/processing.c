@@ -115,11 +115,131 @@ static bool is_classes(const json *value)
     return HAS(value, members);
 }
 
+static bool is_rate(const json *value)
+{
+    return is_from(value, 1000, 192000);
+}
+
+static bool is_samples(const json *value)
+{
+    return is_from(value, 1, 1 << 22);
+}
+
+static bool is_long(const json *value)
+{
+    return is_from(value, 2, 1 << 14);
+}
+
+static bool is_hop(const json *value)
+{
+    return is_from(value, 1, 1 << 14);
+}
+
+static bool is_bins(const json *value)
+{
+    return is_from(value, 1, 512);
+}
+
+static bool is_low(const json *value)
+{
+    return is_number(value) && value->number >= 0 && value->number <= 1e5;
+}
+
+static bool is_high(const json *value)
+{
+    return is_number(value) && value->number >= 1 && value->number <= 1e5;
+}
+
+static bool is_power(const json *value)
+{
+    return is_from(value, 1, 2);
+}
+
+static bool is_epsilon(const json *value)
+{
+    return is_number(value) && value->number >= 1e-30 && value->number <= 1;
+}
+
+static bool is_filters(const json *value)
+{
+    static const char *const choices[] = {"tensorflow", "librosa", "torchaudio", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_padding(const json *value)
+{
+    static const char *const choices[] = {"none", "zeros", "reflect", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_log(const json *value)
+{
+    static const char *const choices[] = {"none", "natural", "log10", "decibel", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_guard(const json *value)
+{
+    static const char *const choices[] = {"add", "max", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_order(const json *value)
+{
+    static const char *const choices[] = {"time", "mel", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_audio(const json *value)
+{
+    static const member members[] = {
+        {"input", is_text, WANTED},
+        {"rate", is_rate, WANTED},
+        {"samples", is_samples, WANTED},
+        {"mean", is_offset, WANTED},
+        {"std", is_divisor, WANTED},
+    };
+    return HAS(value, members);
+}
+
+static bool is_mel(const json *value)
+{
+    static const member members[] = {
+        {"frame", is_long, WANTED},
+        {"hop", is_hop, WANTED},
+        {"fft", is_long, WANTED},
+        {"bins", is_bins, WANTED},
+        {"low", is_low, WANTED},
+        {"high", is_high, WANTED},
+        {"filters", is_filters, WANTED},
+        {"padding", is_padding, WANTED},
+        {"power", is_power, WANTED},
+        {"log", is_log, WANTED},
+        {"guard", is_guard, WANTED},
+        {"epsilon", is_epsilon, WANTED},
+        {"order", is_order, WANTED},
+    };
+    return HAS(value, members) && json_member(value, "frame")->integer <= json_member(value, "fft")->integer
+        && json_member(value, "low")->number + 1 <= json_member(value, "high")->number;
+}
+
+/* Features are of sound, and the highest band is in it. */
+static bool is_of_audio(const json *mel, const json *audio)
+{
+    return mel == NULL
+        || (audio != NULL && json_member(mel, "high")->number * 2 <= json_member(audio, "rate")->number);
+}
+
 bool is_processing(const json *value)
 {
     static const member members[] = {
         {"image", is_image, OPTIONAL},
+        {"audio", is_audio, OPTIONAL},
+        {"mel", is_mel, OPTIONAL},
         {"classes", is_classes, OPTIONAL},
     };
-    return HAS(value, members) && json_count(value) > 0;
+    if (!HAS(value, members) || json_count(value) == 0)
+        return false;
+    const json *audio = json_member(value, "audio");
+    return (audio == NULL || json_member(value, "image") == NULL) && is_of_audio(json_member(value, "mel"), audio);
 }

@@ -60,7 +60,7 @@ def test_the_table_is_read_from_edgepack_toml(tmp_path):
         ({"image": IMAGE | {"mean": [math.nan]}}, r"image\.mean: expected numbers"),
         ({"image": IMAGE | {"colour": "rgb"}}, r"image\.colour: unknown field \(did you mean 'colours'"),
         ({"classes": {"top": 0}}, r"classes\.top: 0 is not from 1"),
-        ({"text": {}}, "image: expected at least one of image, classes"),
+        ({"text": {}}, "image: expected at least one of image, audio"),
         ({"image": []}, r"image: expected table"),
     ],
 )

@@ -85,7 +85,7 @@ def test_classes_beyond_their_bounds_are_refused(change):
 
 
 def test_a_declaration_of_nothing_is_refused():
-    with pytest.raises(SchemaError, match="at least one of image, classes"):
+    with pytest.raises(SchemaError, match="at least one of image, audio, mel, classes"):
         read({})
 
 
