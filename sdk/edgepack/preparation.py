@@ -33,6 +33,17 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "mean": [0.0],
         "std": [1.0],
     },
+    "audio": {"input": "", "mean": 0.0, "std": 1.0},
+    "mel": {
+        "low": 0.0,
+        "filters": "tensorflow",
+        "padding": "none",
+        "power": 2,
+        "log": "natural",
+        "guard": "add",
+        "epsilon": 1e-6,
+        "order": "time",
+    },
     "classes": {"output": "", "activation": "none", "top": 5, "threshold": -1e9},
 }
 
@@ -56,13 +67,15 @@ class Preparation:
         Raises:
             RecipeError: it does not belong to the model or the labels.
         """
-        image, classes = self.declared.image, self.declared.classes
+        image, audio, classes = self.declared.image, self.declared.audio, self.declared.classes
         if image is not None:
             image = replace(image, input=image.input or _only(inputs, "image.input"))
             image = replace(image, layout=self._layout(image, inputs))
+        if audio is not None:
+            audio = replace(audio, input=audio.input or _only(inputs, "audio.input"))
         if classes is not None:
             classes = replace(classes, output=classes.output or _only(outputs, "classes.output"))
-        fitted = replace(self.declared, image=image, classes=classes)
+        fitted = replace(self.declared, image=image, audio=audio, classes=classes)
         try:
             Predictor(fitted, inputs, outputs, labels)
         except SchemaError as error:

@@ -116,6 +116,19 @@ def test_another_dtype_than_the_models_is_told():
         read(image=IMAGE).for_model((spec(1, 8, 6, 3, dtype="uint8"),), (), ())
 
 
+def test_sound_and_its_features_are_declared_too():
+    mel = {"frame": 400, "hop": 640, "fft": 512, "bins": 20, "high": 7500}
+    declared = read(audio={"rate": 16000, "samples": 4000}, mel=mel)
+    fitted = declared.for_model((spec(1, 6, 20, 1),), (), ())
+    assert (fitted.audio.input, fitted.mel.filters, fitted.mel.power) == ("image", "tensorflow", 2)
+
+
+def test_features_that_are_not_as_many_as_the_model_takes_are_told():
+    declared = read(audio={"rate": 16000, "samples": 4000})
+    with pytest.raises(RecipeError, match=r"processing\.audio: 4000 numbers .* are no input image"):
+        declared.for_model((spec(1, 16000),), (), ())
+
+
 def test_labels_that_are_not_as_many_as_the_scores_are_told():
     with pytest.raises(RecipeError, match="there are 2 labels, the model gives scores"):
         read(classes={}).for_model((), (SCORES,), ("a", "b"))
