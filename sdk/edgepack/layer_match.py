@@ -189,7 +189,7 @@ class _Matcher:
                 self.values.update(self._named_alike(operator))
             known = [k for k, i in enumerate(operator.outputs) if i in self.values]
             layers += [self._pair(index, operator, k, -1 if twin is None else twin) for k in known]
-            unmatched += not known
+            unmatched += not known and operator.name not in TRANSPARENT
         return Matching(
             layers=tuple(layers),
             values=self.values,

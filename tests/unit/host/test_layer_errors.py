@@ -8,8 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import faultymodels
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
+from faultymodels import network, quantized
 from handmade import doubling
 from tinymodels import feeds, request, tiny
 
@@ -129,6 +132,22 @@ def refusal(float_model: bytes, quantized: bytes) -> str:
 
 def test_two_models_that_have_nothing_in_common_are_refused() -> None:
     assert "do not belong together" in refusal(tiny("matmul"), int8("digits"))
+
+
+def test_models_of_the_same_inputs_and_outputs_with_other_layers_are_refused() -> None:
+    def become_another(graph: Any, model: Any) -> None:
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.TANH
+        model.operatorCodes.append(code)
+        first = graph.operators[0]
+        first.opcodeIndex, first.inputs = len(model.operatorCodes) - 1, [first.inputs[0]]
+        first.builtinOptionsType, first.builtinOptions = 0, None
+        for index, one in enumerate(graph.tensors):
+            one.name = f"z{index}"
+
+    samples = {"x": np.random.default_rng(3).normal(size=(20, 1, 16)).astype(np.float32)}
+    other = faultymodels.changed(network(), become_another)
+    assert "3 of the 4 layers of the quantized model are not found" in refusal(other, quantized(network(), samples))
 
 
 def test_the_two_models_by_turns_are_refused() -> None:

@@ -96,3 +96,13 @@ def test_a_fault_is_known_by_its_figures(one: LayerError, reason: str) -> None:
 )
 def test_weights_are_not_blamed_for_an_error_of_another_part(one: LayerError) -> None:
     assert name_of(one) == ""
+
+
+def test_a_few_values_that_lie_hardly_outside_the_range_are_no_reason() -> None:
+    one = layer()
+    assert name_of(replace(one, sums=replace(one.sums, outside=5, outside_squares=0.1 * one.sums.own))) == ""
+
+
+def test_a_logarithm_behind_a_layer_that_does_no_harm_is_no_reason() -> None:
+    one = layer()
+    assert name_of(replace(one, facts=replace(one.facts, magnifier="LOG"))) == ""
