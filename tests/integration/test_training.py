@@ -143,11 +143,19 @@ def test_every_clustered_layer_has_as_many_values_as_were_named_after_it_learnt(
 
 
 @pytest.mark.long
-def test_what_hardly_changes_the_weights_hardly_changes_the_loss_with_a_normalization_folded(cases):
-    learnt, *notes = cases["hardly changed"]["notes"]
+@pytest.mark.parametrize("case", ["hardly changed", "separable, hardly changed"])
+def test_what_hardly_changes_the_weights_hardly_changes_the_loss_with_a_normalization_folded(cases, case):
+    learnt, *notes = cases[case]["notes"]
     before, after = (float(text) for text in re.findall(r"crossentropy ([0-9.]+) -> ([0-9.]+)", learnt)[0])
     assert "folded 1 batch normalizations into the weights before them" in notes
     assert after == pytest.approx(before, rel=0.02)
+
+
+@pytest.mark.long
+def test_separable_convolutions_learn(cases):
+    learnt = cases["separable"]["notes"][0]
+    before, after = (float(text) for text in re.findall(r"crossentropy ([0-9.]+) -> ([0-9.]+)", learnt)[0])
+    assert after < before
 
 
 @pytest.mark.long

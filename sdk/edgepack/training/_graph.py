@@ -15,6 +15,7 @@ from edgepack.converters._keras_load import flat
 __all__ = ["consumers", "fold", "folded", "forward", "graph_of"]
 
 _FOLDABLE = ("Dense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D")
+_SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
 
 
 def graph_of(model: Any) -> Any:
@@ -43,15 +44,20 @@ def _pairs(graph: Any) -> list[tuple[Any, Any]]:
     given = {id(tensor._keras_history.operation) for tensor in graph.outputs}
     for norm in graph.layers:
         before = producers(graph, norm) if type(norm).__name__ == "BatchNormalization" else []
-        if len(before) != 1 or type(before[0]).__name__ not in _FOLDABLE:
+        if len(before) != 1 or type(before[0]).__name__ not in (*_FOLDABLE, *_SEPARABLE):
             continue
         layer = before[0]
         linear = getattr(layer.activation, "__name__", "") == "linear"
         alone = len(consumers(graph, layer)) == 1 and len(producers(graph, layer)) == 1 and id(layer) not in given
-        last = norm.axis in (-1, len(layer.kernel.shape) - 1)
+        last = norm.axis in (-1, len(_scaled(layer).shape) - 1)
         if linear and alone and last and (layer.use_bias or norm.center):
             found.append((norm, layer))
     return found
+
+
+def _scaled(layer: Any) -> Any:
+    """Return the kernel that a normalization behind the layer is multiplied into."""
+    return layer.pointwise_kernel if type(layer).__name__ in _SEPARABLE else layer.kernel
 
 
 def _is_folded(norm: Any) -> bool:
@@ -77,9 +83,9 @@ def fold(graph: Any) -> list[Any]:
         gamma = norm.gamma.numpy().astype(np.float64) if norm.scale else np.ones_like(mean)
         beta = norm.beta.numpy().astype(np.float64) if norm.center else np.zeros_like(mean)
         scale = gamma / np.sqrt(variance + norm.epsilon)
-        kernel = layer.kernel.numpy().astype(np.float64)
+        kernel = _scaled(layer).numpy().astype(np.float64)
         shape = kernel.shape[-2:] if type(layer).__name__.startswith("Depthwise") else kernel.shape[-1:]
-        layer.kernel.assign(kernel * scale.reshape(shape))
+        _scaled(layer).assign(kernel * scale.reshape(shape))
         if layer.use_bias:
             layer.bias.assign((layer.bias.numpy() - mean) * scale + beta)
             beta, mean = np.zeros_like(beta), np.zeros_like(mean)

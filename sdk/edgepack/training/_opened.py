@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,13 @@ class Kernel:
 
 
 def start(seed: int) -> None:
-    """Make everything that is drawn, and the order of every sum, a matter of the seed."""
+    """Make everything that is drawn, and the order of every sum, a matter of the seed.
+
+    It comes before TensorFlow is imported.
+    """
+    # oneDNN's kernels write where they must not while separable convolutions learn (TensorFlow 2.19): it crashes, or
+    # worse.
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     import keras
     import tensorflow as tf
 

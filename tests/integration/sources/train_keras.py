@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+# As `edgepack.training` has it, which here comes too late.
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 import keras
 import numpy as np
 from keras import layers
@@ -127,6 +129,10 @@ def main():
     student().save(FOLDER / "student.keras")
     image = layers.Input((28, 28, 1), name="image")
     keras.Model(image, student()(image)).save(FOLDER / "nested.keras")
+    z = layers.BatchNormalization()(layers.SeparableConv2D(16, 3, padding="same", use_bias=False)(image))
+    z = layers.MaxPooling2D(3, 2)(layers.SeparableConv2D(16, 3, activation="relu")(layers.ReLU()(z)))
+    z = layers.Dense(10, activation="softmax")(layers.Flatten()(z))
+    keras.Model(image, z).save(FOLDER / "separable.keras")
     if sys.argv[5] == "model":
         return
     two = keras.Model(model.inputs, [model.outputs[0], model.get_layer("third").output])
@@ -136,6 +142,8 @@ def main():
     quick = {"epochs": 2, "sparsity": 0.8}
     cases = {
         "clustered": ("cluster", "net.keras", some, {"epochs": 1, "clusters": 16}),
+        "separable": ("cluster", "separable.keras", some, {"epochs": 3, "learning_rate": 0.01}),
+        "separable, hardly changed": ("cluster", "separable.keras", some, {"epochs": 0, "clusters": 256}),
         "hardly changed": ("cluster", "net.keras", some, {"epochs": 0, "clusters": 256}),
         "unstructured": ("prune", "net.keras", some, quick),
         "again": ("prune", "net.keras", some, quick),
