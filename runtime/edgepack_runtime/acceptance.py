@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.device import Device
 from edgepack_runtime.errors import SchemaError
 from edgepack_runtime.golden import Replay

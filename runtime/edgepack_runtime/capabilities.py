@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields
 
 __all__ = [

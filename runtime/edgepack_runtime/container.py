@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.errors import FormatError
 
 __all__ = [

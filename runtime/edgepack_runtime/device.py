@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields, parse_json
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.container import MAGIC

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields, canonical_json, parse_json
 from edgepack_runtime._files import file_error, write_whole
 from edgepack_runtime.errors import FileError, KeyFileError, SchemaError

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.errors import FormatError
 from edgepack_runtime.tensors import Array, TensorSpec
 

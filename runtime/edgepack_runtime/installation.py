@@ -6,9 +6,10 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._files import write_whole
 from edgepack_runtime.activation import floor_of, folders_of
 from edgepack_runtime.admission import check_consistent, check_engine, check_required

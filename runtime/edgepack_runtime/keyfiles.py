@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._files import read_secret
 from edgepack_runtime.errors import FileError, KeyFileError
 from edgepack_runtime.grants import DeviceKey, RecipientKey, grant_kind

@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.activation import floor_of, folders_of, now, open_active
 from edgepack_runtime.device import Device
 from edgepack_runtime.errors import EdgepackError, EngineError

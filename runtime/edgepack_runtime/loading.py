@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.admission import check_specs
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.engines import Engine, load

@@ -6,8 +6,7 @@ holds what people and tools read: tensor specs, provenance, evidence. See ``docs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields, canonical_json, parse_json
 from edgepack_runtime.errors import FormatError, SchemaError
 from edgepack_runtime.processing import Processing, take_processing

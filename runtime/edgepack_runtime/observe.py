@@ -11,10 +11,11 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter_ns
 from typing import Any, TypeVar
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.errors import EdgepackError, InputError
 
 __all__ = ["LOGGER", "Meter", "Metrics", "event", "metrics_json", "prometheus_text", "refusal_told"]

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.errors import InputError
 from edgepack_runtime.processing import Image
 from edgepack_runtime.tensors import Array

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.decoding import read_picture, read_sound
 from edgepack_runtime.errors import InputError, SchemaError
 from edgepack_runtime.manifest import Manifest

@@ -11,10 +11,10 @@ import platform
 import shutil
 import struct
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack_runtime import engines
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.errors import EdgepackError
 
 __all__ = ["Machine", "read_machine", "storage_folder"]

@@ -14,12 +14,13 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack_runtime import __version__, engines
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.apart import Answer, apart
 from edgepack_runtime.errors import EngineError
 from edgepack_runtime.op_table import operator_table

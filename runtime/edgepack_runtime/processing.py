@@ -5,9 +5,10 @@ See ``docs/processing.md``, and ``docs/bundle-format.md``, "What happens before 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields
 
 __all__ = ["MAX_SIDE", "Audio", "Classes", "Image", "Mel", "Processing", "take_processing"]

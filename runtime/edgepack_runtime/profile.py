@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import dataclass
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields, canonical_json
 from edgepack_runtime.capabilities import (
     SCHEMES,

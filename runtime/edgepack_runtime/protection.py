@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.encryption import PayloadSuite
 
 __all__ = ["LEVELS", "Protection", "protection_of"]

@@ -7,9 +7,10 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._files import file_error, sync_folder
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.container import assemble_front

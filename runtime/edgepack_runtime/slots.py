@@ -6,9 +6,10 @@ yet, the last known good, or what was given up. `docs/device.md` has the table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.errors import RollbackError, StoreError
 from edgepack_runtime.table import is_name
 

@@ -11,8 +11,9 @@ import hmac
 import itertools
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.errors import FastForwardError, RollbackError, StateError
 from edgepack_runtime.table import Header, is_name
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._files import read_if_there, write_whole
 from edgepack_runtime._folders import leftovers_in, locked, make_folder, sync_names
 from edgepack_runtime.errors import FileError, StateError

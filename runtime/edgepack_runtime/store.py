@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields, canonical_json, parse_json
 from edgepack_runtime.errors import SchemaError, StoreError
 from edgepack_runtime.slots import Health, Moment, Product, Slot, SlotState, Trial

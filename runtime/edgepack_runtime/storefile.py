@@ -16,9 +16,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._files import file_error, read_if_there, write_whole
 from edgepack_runtime._folders import leftovers_in, locked, make_folder, sync_names
 from edgepack_runtime.errors import FileError, StoreError

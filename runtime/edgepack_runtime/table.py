@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.compression import NO_COMPRESSION, ZSTD
 from edgepack_runtime.container import MAX_SIGNED_LENGTH
 from edgepack_runtime.encryption import PayloadSuite, segment_count, segment_digests, stored_length

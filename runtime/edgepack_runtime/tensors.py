@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields
 from edgepack_runtime.capabilities import DTYPES
 from edgepack_runtime.errors import InputError

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.apart import Answer, apart
 from edgepack_runtime.device import Device
 from edgepack_runtime.errors import FileError

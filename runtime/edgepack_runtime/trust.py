@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields, parse_json
 from edgepack_runtime.errors import KeyFileError, SchemaError
 from edgepack_runtime.signing import VerifyingKey, algorithm_of, key_id, public_key_in, spki

@@ -10,7 +10,7 @@ import pytest
 
 import bundlekit
 import realbundle
-from edgepack_runtime import session, trial
+from edgepack_runtime import loading, session, trial
 from edgepack_runtime.acceptance import accept_bundle
 from edgepack_runtime.cli import main
 from edgepack_runtime.errors import EngineError, FileError, GrantError
@@ -28,7 +28,7 @@ def bundle(tmp_path):
 @pytest.fixture
 def crashing(monkeypatch):
     """Make the engine crash when it loads a model, in whatever process does it."""
-    monkeypatch.setattr(session, "load", lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV))
+    monkeypatch.setattr(loading, "load", lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV))
 
 
 def test_a_bundle_that_runs_right_is_told_with_its_engine(bundle):

@@ -1,0 +1,79 @@
+"""`dataclass`, as of the standard library, for what an application imports as it starts.
+
+The standard one writes and compiles up to six methods for each class, which took nearly half of the time that this
+package takes to import. This one gives every class the same functions. An object is made a microsecond more slowly.
+`replace`, `asdict`, `fields` and type checkers see no difference. It knows what this package uses: `frozen`, `slots`,
+`kw_only`, defaults, ``__post_init__``; no `InitVar` and no inheritance of fields.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+__all__ = ["dataclass"]
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    import dataclasses
+    from dataclasses import MISSING, FrozenInstanceError
+
+    def dataclass(cls: Any = None, /, *, frozen: bool = False, slots: bool = False, kw_only: bool = False) -> Any:
+        """Return a class with the fields that it declares, or a decorator that does."""
+        if cls is None:
+            return lambda cls: dataclass(cls, frozen=frozen, slots=slots, kw_only=kw_only)
+        made = dataclasses.dataclass(cls, init=False, repr=False, eq=False, kw_only=kw_only)
+        table = made.__dataclass_fields__
+        if slots:
+            left_out = {*table, "__dict__", "__weakref__"}
+            body = {name: value for name, value in vars(made).items() if name not in left_out}
+            made = type(made)(made.__name__, made.__bases__, {**body, "__slots__": tuple(table)})
+            made.__qualname__ = cls.__qualname__
+        for name, method in _methods(made, tuple(table.values()), frozen).items():
+            if name not in vars(made) or name == "__hash__":
+                setattr(made, name, method)
+        return made
+
+    def _methods(cls: Any, fields: tuple[Any, ...], frozen: bool) -> dict[str, Any]:
+        names = [field.name for field in fields]
+        positional = [field.name for field in fields if field.init and not field.kw_only]
+        put, after = object.__setattr__, getattr(cls, "__post_init__", None)
+
+        def __init__(self: Any, *given: Any, **named: Any) -> None:
+            if len(given) > len(positional) or not named.keys().isdisjoint(positional[: len(given)]):
+                raise TypeError(f"{cls.__name__}() takes {positional} by their places, each once")
+            named.update(zip(positional, given, strict=False))
+            for field in fields:
+                if field.init and field.name in named:
+                    value = named.pop(field.name)
+                elif field.default is not MISSING:
+                    value = field.default
+                elif field.default_factory is not MISSING:
+                    value = field.default_factory()
+                elif field.init:
+                    raise TypeError(f"{cls.__name__}() misses {field.name!r}")
+                else:
+                    continue
+                put(self, field.name, value)
+            if named:
+                raise TypeError(f"{cls.__name__}() has no field {', '.join(named)}")
+            if after is not None:
+                after(self)
+
+        def values(self: Any) -> tuple[Any, ...]:
+            return tuple([getattr(self, name) for name in names])
+
+        def __eq__(self: Any, other: Any) -> bool:
+            return values(self) == values(other) if other.__class__ is self.__class__ else NotImplemented
+
+        def __repr__(self: Any) -> str:
+            shown = [f"{field.name}={getattr(self, field.name)!r}" for field in fields if field.repr]
+            return f"{self.__class__.__qualname__}({', '.join(shown)})"
+
+        def refuse(self: Any, name: str, value: Any = None) -> NoReturn:
+            raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+        every = {"__init__": __init__, "__eq__": __eq__, "__repr__": __repr__}
+        if not frozen:
+            return {**every, "__hash__": None}
+        return {**every, "__hash__": lambda self: hash(values(self)), "__setattr__": refuse, "__delattr__": refuse}
