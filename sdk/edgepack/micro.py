@@ -99,6 +99,10 @@ def build_micro(
     """
     reporter = reporter or Reporter()
     _refuse_what_bundles_have(recipe)
+    if recipe.processing is not None:
+        reporter.say(
+            "[processing] prepares the data here; a microcontroller gets no bundle, its firmware has to do the same"
+        )
     inputs = read_inputs(recipe, reporter, passphrase, for_devices=False)
     check_output(recipe.output)
     bench = _bench(recipe, profiles, offline, reporter)

@@ -235,6 +235,7 @@ def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) ->
         ["signed", f"{utc(header.created)} by {', '.join(key[:16] for key in signers)}"],
         ["expiry", expiry_in_words(header.expires)],
         *(["requires", f"{r.product}, security version {r.security_version} or later"] for r in manifest.requires),
+        *([["declares", ", ".join(manifest.processing.to_json())]] if manifest.processing else []),
         ["bundle id", header.bundle_id.hex()],
         ["protection", protection.text],
         *(["recipient", key] for key in grants),

@@ -108,6 +108,25 @@ def test_an_input_that_is_no_picture_is_refused(shape):
         Predictor(Processing(image=replace(IMAGE, colours="rgb")), (spec,), (), ())
 
 
+@pytest.mark.parametrize("shape", [(1, 0), (1, -1), (-1, -1)])
+def test_an_output_without_a_fixed_number_of_scores_is_refused(shape):
+    with pytest.raises(SchemaError, match="there are 0 labels, the model gives scores"):
+        Predictor(Processing(classes=replace(CLASSES, output="scores")), (), (replace(SCORES, shape=shape),), ())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "bool"},
+        {"dtype": "int8", "quantization": QuantizationParameters(scale=(0.5, 0.5), zero_point=(0, 0))},
+        {"dtype": "int8", "quantization": QuantizationParameters(scale=(), zero_point=())},
+    ],
+)
+def test_an_input_that_stores_no_numbers_is_refused(changes):
+    with pytest.raises(SchemaError, match="no numbers can be stored in"):
+        Predictor(Processing(image=IMAGE), (replace(INPUT, **changes),), (), ())
+
+
 def test_a_file_needs_pillow_and_says_so(session, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(InputError, match="Pillow, which is not installed"):
