@@ -22,6 +22,7 @@ from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.cli import _load_feeds
 from edgepack_runtime.compression import ZSTD, decompress, supported
 from edgepack_runtime.container import PREAMBLE_SIZE, Container, Preamble, parse_grants, parse_signatures
+from edgepack_runtime.decoding import read_sound
 from edgepack_runtime.device import Device, load_trust
 from edgepack_runtime.enrolment import Enrolment
 from edgepack_runtime.errors import (
@@ -282,5 +283,10 @@ DEVICE_TARGETS = {
         run=lambda data: ignore(Enrolment.from_json(data, "record")), errors=(SchemaError,), seeds=seeds.enrolments
     ),
     "probe": Target(run=_probe, errors=(EdgepackError,), seeds=lambda: [*seeds.machines(), *seeds.probe_documents()]),
+    "sound": Target(
+        run=lambda data: ignore(read_sound(file("sound.wav", data), seeds.SOUND_RATE)),
+        errors=(InputError,),
+        seeds=seeds.sounds,
+    ),
     "feeds": Target(run=_feeds, errors=(InputError,), seeds=seeds.datasets),
 }

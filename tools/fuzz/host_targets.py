@@ -31,6 +31,7 @@ from edgepack.keys import read_key
 from edgepack.micro_profile import find_micro
 from edgepack.opversions import stamp
 from edgepack.passes import _quantizer, dynamic_int4, dynamic_range, float16, float32, full_integer, int16x8, mixed
+from edgepack.passoptions import parse_pass_options
 from edgepack.profiles import load_profile
 from edgepack.recipe import expiry, load_recipe
 from edgepack.recipients import read_recipient
@@ -245,6 +246,11 @@ HOST_TARGETS = {
     "recipe": Target(run=_recipe, errors=(RecipeError, SchemaError), seeds=seeds.recipes),
     "options": Target(
         run=_read_options, errors=(RecipeError, SchemaError, PassError, ConversionError), seeds=seeds.options
+    ),
+    "pass_options": Target(
+        run=lambda data: ignore(parse_pass_options(data.decode("utf-8", "replace").split("\n"))),
+        errors=(RecipeError,),
+        seeds=lambda: [b"full_integer.samples=100\nmixed.rules=[]", b"a.b=text\na.c={}", b"a.b=1\na.b=2"],
     ),
     "labels": Target(
         run=lambda data: ignore(_read_labels(file("labels.txt", data))),

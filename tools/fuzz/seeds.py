@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import wave
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from tools.vectors.profile import FULL
 __all__ = [
     "JOURNAL_BUILD",
     "RELEASE_TRUST",
+    "SOUND_RATE",
     "SPEC",
     "bundle_parts",
     "bundles",
@@ -59,6 +61,7 @@ __all__ = [
     "probe_documents",
     "profiles",
     "recipes",
+    "sounds",
     "statements",
     "states",
     "stores",
@@ -71,6 +74,7 @@ __all__ = [
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[2]
+SOUND_RATE = 16_000
 RELEASE_TRUST = TrustedKeys.of([private_key("ed25519 release").public_key()], threshold=1)  # type: ignore[list-item]
 _FULL_PROFILE = DeviceProfile.from_fields(Fields(FULL["profile"], "a profile with everything"))
 SPEC = Spec(
@@ -253,6 +257,18 @@ def recipes() -> list[bytes]:
         b"security_version = 3\n[gate]\nmetric = 'accuracy'\nmax_drop = 0.02\n"
         b'[keys]\nsigning = "release.key.pem"\nrecipients = ["device.pub.pem"]\n[converter]\na = [1, 2.5, true]\n'
     ]
+
+
+def sounds() -> list[bytes]:
+    """Return WAV files of one and of two channels, and one of another width."""
+    found = []
+    for channels, width in ((1, 2), (2, 2), (1, 1)):
+        packed = io.BytesIO()
+        with wave.open(packed, "wb") as sound:
+            sound.setparams((channels, width, SOUND_RATE, 0, "NONE", "not compressed"))
+            sound.writeframes(bytes(range(240)))
+        found.append(packed.getvalue())
+    return found
 
 
 def options() -> list[bytes]:
