@@ -70,10 +70,16 @@ else:
             shown = [f"{field.name}={getattr(self, field.name)!r}" for field in fields if field.repr]
             return f"{self.__class__.__qualname__}({', '.join(shown)})"
 
+        def restore(self: Any, kept: tuple[Any, ...]) -> None:
+            for name, value in zip(names, kept, strict=True):
+                put(self, name, value)
+
         def refuse(self: Any, name: str, value: Any = None) -> NoReturn:
             raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
         every = {"__init__": __init__, "__eq__": __eq__, "__repr__": __repr__}
+        # What `copy` and `pickle` call; they would set what cannot be set.
+        every |= {"__getstate__": values, "__setstate__": restore}
         if not frozen:
             return {**every, "__hash__": None}
         return {**every, "__hash__": lambda self: hash(values(self)), "__setattr__": refuse, "__delattr__": refuse}

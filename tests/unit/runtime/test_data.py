@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from dataclasses import FrozenInstanceError, asdict, field, fields, replace
 from typing import Any
 
 import pytest
 
 from edgepack_runtime._data import dataclass as ours
+from edgepack_runtime.manifest import Requirement
 
 
 class _Point:
@@ -59,6 +62,22 @@ def test_it_cannot_be_changed(point):
         with pytest.raises((FrozenInstanceError, TypeError)):
             change()
     assert (one.x, hasattr(one, "__dict__")) == (1, False)
+
+
+def test_it_is_copied_as_any_dataclass(point):
+    one = point(x=1, notes=[5])
+    shallow, deep = copy.copy(one), copy.deepcopy(one)
+    assert (shallow == one, shallow.notes is one.notes, deep == one, deep.notes is one.notes) == (
+        True,
+        True,
+        True,
+        False,
+    )
+
+
+def test_it_is_pickled_as_any_dataclass():
+    one = Requirement(product="classifier", security_version=3)
+    assert pickle.loads(pickle.dumps(one)) == one
 
 
 def test_what_does_not_fit_the_fields_is_refused(point):
