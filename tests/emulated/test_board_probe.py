@@ -83,6 +83,7 @@ def test_dense_layers_that_tflite_runtime_computes_wrong_on_a_pc_are_wrong_on_th
     assert (found.verdict, found.error > 0.5) == ("wrong", True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["raspberry-pi-4", "raspberry-pi-3", "here"])
 def test_a_bundle_is_built_for_the_profile_of_a_probed_board(probes, built, name):
     manifest = built[name]

@@ -26,9 +26,15 @@ KILLS = 200
 
 
 @pytest.mark.slow
-# The store's take minutes, all of them a quarter of an hour: `python -m tools.power_cut store`.
+# All points of the state take more than a minute, all of the store a quarter of an hour: `python -m tools.power_cut`.
 @pytest.mark.parametrize(
-    "words", [["state"], pytest.param(["store", "--every", "9"], marks=pytest.mark.long)], ids=["state", "store"]
+    "words",
+    [
+        ["state", "--every", "4"],
+        pytest.param(["state"], marks=pytest.mark.long),
+        pytest.param(["store", "--every", "9"], marks=pytest.mark.long),
+    ],
+    ids=["state in part", "state", "store"],
 )
 def test_at_each_fault_point_of_every_change_what_was_before_or_comes_after_is_found(capsys, words):
     assert power_cut.main(words) == 0, capsys.readouterr().out

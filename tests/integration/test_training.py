@@ -11,7 +11,7 @@ import pytest
 
 from edgepack.toolchain import ensure, locate
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 DIGITS = Path(__file__).parent.parent / "data" / "mnist"
 SCRIPT = Path(__file__).parent / "sources" / "train_keras.py"
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,51 +98,43 @@ def test_a_sparsity_of_2_is_refused(school):
     assert said.endswith("sparsity is 2, possible is 0.01 to 0.99")
 
 
-@pytest.mark.long
 def test_a_trained_layer_has_the_zeros_that_were_asked_for(cases):
     for name, layer in cases["unstructured"]["weights"].items():
         assert layer["zero"] == round(0.8 * layer["size"]) / layer["size"], name
 
 
-@pytest.mark.long
 def test_two_of_four_neighbours_stay(cases):
     found = {name: layer["most_of_four"] for name, layer in cases["two of four"]["weights"].items()}
     # The first layer has one input: there are no four.
     assert found == {"first": 0, "second": 2, "third": 2, "scores": 2}
 
 
-@pytest.mark.long
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(cases):
     assert cases["again"]["digest"] == cases["unstructured"]["digest"]
     assert cases["another seed"]["digest"] != cases["unstructured"]["digest"]
 
 
-@pytest.mark.long
 def test_only_the_layers_that_are_named_are_pruned(cases):
     zero = {name: layer["zero"] for name, layer in cases["one layer"]["weights"].items()}
     assert zero == {"first": 0, "second": 0, "third": 0.5, "scores": 0}
     assert "not pruned: first/kernel, second/kernel, scores/kernel" in cases["one layer"]["notes"]
 
 
-@pytest.mark.long
 def test_without_epochs_the_weights_go_and_it_is_said_that_nothing_was_learnt(cases):
     assert "no epoch of 0 was better than none, which is kept" in cases["without training"]["notes"][0]
     assert cases["without training"]["weights"]["third"]["zero"] == 0.5
 
 
-@pytest.mark.long
 def test_samples_without_labels_train_a_model_to_stay_as_it_is(cases):
     assert cases["like the source"]["weights"]["third"]["zero"] == pytest.approx(0.8, abs=1e-3)
 
 
-@pytest.mark.long
 def test_every_clustered_layer_has_as_many_values_as_were_named_after_it_learnt(cases):
     assert {name: layer["values"] for name, layer in cases["clustered"]["weights"].items()} == dict.fromkeys(
         ("first", "second", "third", "scores"), 16
     )
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", ["hardly changed", "separable, hardly changed"])
 def test_what_hardly_changes_the_weights_hardly_changes_the_loss_with_a_normalization_folded(cases, case):
     learnt, *notes = cases[case]["notes"]
@@ -151,28 +143,24 @@ def test_what_hardly_changes_the_weights_hardly_changes_the_loss_with_a_normaliz
     assert after == pytest.approx(before, rel=0.02)
 
 
-@pytest.mark.long
 def test_separable_convolutions_learn(cases):
     learnt = cases["separable"]["notes"][0]
     before, after = (float(text) for text in re.findall(r"crossentropy ([0-9.]+) -> ([0-9.]+)", learnt)[0])
     assert after < before
 
 
-@pytest.mark.long
 def test_what_was_pruned_stays_zero_when_it_is_clustered(cases):
     first, then = cases["unstructured"]["weights"], cases["pruned, then clustered"]["weights"]
     assert {name: layer["zero"] for name, layer in then.items()} == {n: layer["zero"] for n, layer in first.items()}
     assert {layer["values"] for layer in then.values()} == {16}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", ["taught", "taught without labels"])
 def test_a_student_answers_what_its_teacher_does(cases, case):
     # Untrained it would on one in ten.
     assert cases[case]["agreement"] > 0.8
 
 
-@pytest.mark.long
 def test_a_student_is_held_against_its_teacher_and_bytes_are_counted_beside_it(school):
     done = school.build(
         "--evaluation", "evaluation.npz", "--profile", "raspberry-pi-4", "--training-set", "training.npz",
@@ -189,7 +177,6 @@ def test_a_student_is_held_against_its_teacher_and_bytes_are_counted_beside_it(s
     assert (step["use"], len(json.loads(step["options"])["teacher"])) == ("train distil", 64)
 
 
-@pytest.mark.long
 def test_a_model_that_learnt_with_rounded_weights_bears_rounding_better(cases):
     before, after = cases["rounded"]["accuracy"]
     assert after > before + 0.05
@@ -214,7 +201,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_trained_is_refused_by_what_is_wrong(cases, case):
     assert cases[case].get("error", "not refused").startswith(REFUSED[case])
