@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 import wave
 from pathlib import Path
@@ -65,8 +66,10 @@ def read_sound(path: Path, rate: int) -> Array:
     """
     try:
         with path.open("rb") as file, wave.open(file) as sound:
-            channels, width, found, *_ = sound.getparams()
-            data = sound.readframes(min(sound.getnframes(), _MAX_SAMPLES))
+            channels, width, found, count, *_ = sound.getparams()
+            # What a header claims is allocated before it is read: it may claim gigabytes that are not there.
+            there = os.fstat(file.fileno()).st_size // (channels * width)
+            data = sound.readframes(min(count, there, _MAX_SAMPLES))
     except (wave.Error, EOFError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: no WAV file ({error})") from None
     except OSError as error:

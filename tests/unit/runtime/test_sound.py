@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tracemalloc
 import wave
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,19 @@ def test_what_is_no_wav_file_is_refused(tmp_path, data):
     (tmp_path / "a.wav").write_bytes(data)
     with pytest.raises(InputError, match="no WAV file"):
         read_sound(tmp_path / "a.wav", 16000)
+
+
+def test_a_header_that_claims_gigabytes_takes_no_memory_for_them(tmp_path):
+    data = bytearray(write(tmp_path / "a.wav", TONE.tobytes()).read_bytes())
+    for at in (4, data.index(b"data") + 4):
+        data[at : at + 4] = (0xF0000000).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    tracemalloc.start()
+    try:
+        found = read_sound(tmp_path / "a.wav", 16000)
+        assert (found.tolist(), tracemalloc.get_traced_memory()[1] < 1_000_000) == (TONE.tolist(), True)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_wav_file_that_is_not_there_is_told(tmp_path):
