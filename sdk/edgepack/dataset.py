@@ -8,6 +8,7 @@ one input. Nothing is cast, scaled or reshaped but a batch dimension of 1.
 from __future__ import annotations
 
 import hashlib
+import io
 import tokenize
 import warnings
 import zipfile
@@ -30,6 +31,8 @@ UNNAMED = "x"
 _MAX_BYTES = 16 << 30
 # Beside zipfile's errors, what numpy's header parser was seen to raise on damaged files.
 _FOREIGN = (*DAMAGED, ArithmeticError, AttributeError, MemoryError, SyntaxError, TypeError, tokenize.TokenError)
+# What numpy itself reads of one it does not trust.
+_MAX_HEADER = 10_000
 _HEADER_VERSIONS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -145,7 +148,7 @@ def _read_array(file: BinaryIO, size: int, where: str) -> Array:
     version = np.lib.format.read_magic(file)
     if version not in _HEADER_VERSIONS:
         raise DatasetError(f"{where}: .npy format {version} is not known")
-    shape, fortran, dtype = _HEADER_VERSIONS[version](file)
+    shape, fortran, dtype = _HEADER_VERSIONS[version](_header(file, version, where))
     if dtype.hasobject:
         raise DatasetError(f"{where}: holds Python objects; loading them would execute code")
     count = 1
@@ -158,6 +161,14 @@ def _read_array(file: BinaryIO, size: int, where: str) -> Array:
     if len(data) != count * dtype.itemsize:
         raise DatasetError(f"{where}: truncated")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _header(file: BinaryIO, version: tuple[int, int], where: str) -> BinaryIO:
+    """Return the length and the text of an array's header; a file makes room for all that is asked of it."""
+    length = file.read({(1, 0): 2, (2, 0): 4}[version])
+    if (claimed := int.from_bytes(length, "little")) > _MAX_HEADER:
+        raise DatasetError(f"{where}: the header claims to be {claimed} bytes long, at most {_MAX_HEADER}")
+    return io.BytesIO(length + file.read(claimed))
 
 
 def bind_feeds(feeds: Mapping[str, Array], specs: tuple[TensorSpec, ...], what: str) -> dict[str, Array]:

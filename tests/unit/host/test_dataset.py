@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -160,6 +161,18 @@ def test_a_header_that_lies_about_the_shape_is_refused(path, shape, complaint):
 def test_a_header_with_another_kind_of_number_is_refused(path, descr):
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': (2,)}}"
     refuse(path, npz(image=npy(header, bytes(16))), r"array 'image'|damaged")
+
+
+def test_a_header_that_claims_gigabytes_is_refused_before_they_are_asked_for(tmp_path):
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\x02\x00" + (2 << 30).to_bytes(4, "little") + b"{'descr': '<f8'")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError, match="the header claims to be 2147483648 bytes long, at most 10000"):
+            load_dataset(path, "calibration")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_unknown_npy_version_is_refused(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import zlib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from edgepack_runtime.encryption import (
     SEGMENT_CHUNKS,
     TAG_SIZE,
     PayloadSuite,
+    check_segments,
     copy_entry,
     decrypt_entry,
     encrypt_entry,
@@ -220,6 +222,24 @@ def test_a_plaintext_that_ends_early_is_said(length: int) -> None:
     stored = encrypt_segments(KEY, CONTEXT, bytes(24), length, lambda at, size: bytes(size - (at + size == length)))
     with pytest.raises(ValueError, match=f"the plaintext ends after {length - 1} of {length} bytes"):
         list(stored)
+
+
+@pytest.mark.parametrize("digests", [1, 3])
+def test_another_number_of_digests_than_segments_is_an_error(digests: int) -> None:
+    with pytest.raises(ValueError, match=f"{digests} digests for 2 segments"):
+        check_segments(PayloadSuite.PLAIN, SEGMENT + 1, [bytes(32)] * digests, lambda at, size: bytes(size))
+
+
+@pytest.mark.parametrize(("segments", "reader"), [(3, "MainThread"), (4, "edgepack-ahead")])
+def test_only_an_entry_of_several_segments_is_worth_a_second_thread(segments: int, reader: str) -> None:
+    stored, readers = bytes(segments * SEGMENT), set()
+
+    def read(at: int, size: int) -> bytes:
+        readers.add(threading.current_thread().name)
+        return stored[at : at + size]
+
+    check_segments(PayloadSuite.PLAIN, len(stored), segment_digests(PayloadSuite.PLAIN, stored), read)
+    assert readers == {reader}
 
 
 def test_two_encryptions_of_one_entry_differ() -> None:
