@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import zipfile
@@ -93,14 +94,42 @@ def test_no_dataclass_in_the_runtime_wheel_has_to_write_its_docstring_at_import(
 def test_the_runtime_wheel_lists_the_names_that_others_look_up(wheels):
     with zipfile.ZipFile(wheels["edgepack_runtime"]) as archive:
         for name in ("__init__", "errors"):
-            assert "\n__all__ = [" in archive.read(f"edgepack_runtime/{name}.py").decode()
+            assert "\n__all__=[" in archive.read(f"edgepack_runtime/{name}.py").decode()
+
+
+class Untyped(ast.NodeTransformer):
+    """Takes out what a type checker alone reads, and what stands at another place with other names: the imports."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        self.generic_visit(node)
+        if node.value is None or isinstance(node.parent, ast.ClassDef):
+            return node
+        return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
+
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
+        return None if isinstance(node.parent, ast.Module) else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        if isinstance(node.parent, ast.Module):
+            return None
+        # How far up it looks is for `test_no_module_in_the_runtime_wheel_misses_a_name`.
+        node.module, node.level = (node.module or "").removeprefix("edgepack_runtime").removeprefix("."), 0
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        self.generic_visit(node)
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse else node
 
 
 def statements(source: str) -> str:
-    """Return all that a module does, with its line numbers, and nothing of docstrings and functions' types."""
+    """Return all that a module does, with its line numbers, and nothing of docstrings, types and its imports."""
     tree = ast.parse(source)
+    for node in ast.walk(tree):
+        for child in ast.iter_child_nodes(node):
+            child.parent = node
     # Nothing reads it, but of the two modules that keep it.
     tree.body = [node for node in tree.body if not ast.unparse(node).startswith("__all__ = ")]
+    Untyped().visit(tree)
     for node in ast.walk(tree):
         # What stands behind a type that was left out begins earlier in its line.
         for column in {"col_offset", "end_col_offset"} & set(node._attributes):
@@ -118,6 +147,40 @@ def statements(source: str) -> str:
                 # Where it ends is where its docstring ended.
                 node.end_lineno = node.end_col_offset = 0
     return ast.dump(tree, include_attributes=True)
+
+
+MISSING = """
+import builtins, dis, importlib, pkgutil, types
+import edgepack_runtime as package
+
+
+def used(code):
+    for line in dis.get_instructions(code):
+        if line.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
+            yield line.argval
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from used(inner)
+
+
+print(package.__file__)
+for found in pkgutil.walk_packages(package.__path__, "edgepack_runtime."):
+    module = importlib.import_module(found.name)
+    for name in sorted(set(used(module.__loader__.get_code(found.name)))):
+        in_a_class = any(name in vars(kind) for kind in vars(module).values() if isinstance(kind, type))
+        if not (hasattr(module, name) or hasattr(builtins, name) or in_a_class):
+            print(found.name, name)
+"""
+
+
+def test_no_module_in_the_runtime_wheel_misses_a_name(wheels, tmp_path):
+    with zipfile.ZipFile(wheels["edgepack_runtime"]) as archive:
+        archive.extractall(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", MISSING]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    # What was taken for an import that only a type checker needs.
+    assert done.stdout.split() == [str(tmp_path / "edgepack_runtime" / "__init__.py")], done.stderr
 
 
 def test_the_runtime_wheel_carries_the_models_that_engines_are_tried_on(wheels):
