@@ -26,6 +26,7 @@ __all__ = [
     "SubgraphView",
     "TensorView",
     "operator_name",
+    "operator_names",
     "read_model",
 ]
 
@@ -187,6 +188,11 @@ def _names(enum: str) -> dict[int, str]:
 def operator_name(code: int) -> str:
     """Return the builtin operator's name, e.g. ``CONV_2D``; ``BUILTIN_999`` for one this schema does not know."""
     return _names("BuiltinOperator").get(code, f"BUILTIN_{code}")
+
+
+def operator_names() -> frozenset[str]:
+    """Return the names of all builtin operators."""
+    return frozenset(_names("BuiltinOperator").values())
 
 
 def read_model(data: bytes) -> ModelView:

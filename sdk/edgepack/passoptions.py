@@ -1,16 +1,29 @@
-"""Options of passes: what a recipe or a search says of them, before the pass itself reads them in a child process."""
+"""Options of passes: what a recipe or a search says of them, read once to check them, and again by the pass."""
 
 from __future__ import annotations
 
+import difflib
+import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from edgepack import _wire
-from edgepack.errors import RecipeError
+from edgepack.errors import PassError, RecipeError
 from edgepack_runtime._fields import Fields, canonical_json, parse_json
 from edgepack_runtime.errors import SchemaError
 
-__all__ = ["PassOptions", "PassOrder", "options_text", "parse_pass_options", "take_passes"]
+__all__ = [
+    "PassOptions",
+    "PassOrder",
+    "check_options",
+    "options_text",
+    "parse_pass_options",
+    "read_options",
+    "take_passes",
+]
+
+OptionsT = TypeVar("OptionsT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +56,42 @@ class PassOptions:
         return PassOptions(by_pass=merged)
 
 
+def read_options(kind: type[OptionsT], text: str) -> OptionsT:
+    """Return a pass's `Options` from JSON; what is not given has its default.
+
+    Raises:
+        PassError: an option is unknown, of the wrong type or not allowed.
+    """
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    hint = f"options known here: {', '.join(known) or 'none'}"
+    try:
+        given = parse_json(text.encode(), "options")
+        defaults: Any = _wire.encode(kind()).value
+        if not isinstance(given, dict):
+            raise PassError("options: expected a table")
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+                meant = f" (did you mean {near[0]!r}?)" if near else ""
+                raise PassError(f"options: {name!r} is not known{meant}", hint=hint)
+        return _wire.decode(kind, _wire.Message({**defaults, **given}, ()), "options")
+    except SchemaError as e:
+        raise PassError(e.message, hint=hint) from None
+
+
+def check_options(options: PassOptions) -> None:
+    """Refuse what a pass would refuse of its options, hours before it runs.
+
+    Raises:
+        RecipeError: a pass does not know an option, or does not take its value.
+    """
+    for name, text in options.by_pass.items():
+        try:
+            read_options(importlib.import_module(f"edgepack.passes.{name}").Options, text)
+        except PassError as error:
+            raise RecipeError(f"passes.{name}: {error.message}", hint=error.hint) from None
+
+
 def options_text(options: object) -> str:
     """Return a pass's `Options` as the JSON that the pass reads.
 
@@ -53,7 +102,7 @@ def options_text(options: object) -> str:
 
 
 def take_passes(fields: Fields) -> PassOptions:
-    """Return the tables ``[passes.NAME]`` of a recipe; each pass judges its own options when it runs.
+    """Return the tables ``[passes.NAME]`` of a recipe; `check_options` judges them.
 
     Raises:
         SchemaError: one is no table, or holds what no option can be.

@@ -16,7 +16,7 @@ from edgepack._toml import MAX_TOML_BYTES, parse_toml
 from edgepack.errors import RecipeError
 from edgepack.gate import Gate, take_gate
 from edgepack.optimize import Optimize, take_optimize
-from edgepack.passoptions import PassOptions, take_passes
+from edgepack.passoptions import PassOptions, check_options, take_passes
 from edgepack.preparation import Preparation, take_preparation
 from edgepack.signers import is_key_uri
 from edgepack.training_steps import TrainingStep, take_training
@@ -246,6 +246,7 @@ def _known_passes(options: PassOptions) -> None:
             raise RecipeError(
                 f"passes.{name}: there is no such pass", hint=f"known are {', '.join(SCHEMES)}, {MIXED}"
             )
+    check_options(options)
 
 
 def parse_layout(items: Sequence[str]) -> Layout:

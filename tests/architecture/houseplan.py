@@ -94,7 +94,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"converters._onnx_classes"}
     | {"profile_check", "tolerances"}
     | {"converters._torch"},
-    frozenset({"converters._onnx_reference", "layers", "limits"}),
+    frozenset({"converters._onnx_reference", "layers", "limits", "passes._values"}),
     frozenset(
         {"candidate", "converters._onnx_bisect", "converters._tf_bisect"}
         | {"converters._torch_sources", "passes._choose", "passes._quantizer", "proof"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edgepack.errors import PassError
 from edgepack.layers import Layer
-from edgepack.passes._forms import WEIGHT_BITS
+from edgepack.passes._values import check_layers, check_precision
 
 __all__ = ["Assigned", "LayerRule", "assigned"]
 
@@ -20,10 +20,17 @@ class LayerRule:
 
     A layer is named by its tensor's exact name, by ``#12``, its operator's place in the file, by ``op:CONV_2D``, its
     operator, or by ``re:...``, a regular expression that some of its name matches.
+
+    Raises:
+        PassError: the precision is unknown, or a layer is named in no such way.
     """
 
     layers: tuple[str, ...]
     precision: str
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
+        check_layers(self.layers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +46,9 @@ def assigned(layers: Sequence[Layer], base: str, rules: Sequence[LayerRule]) -> 
     """Return what each layer gets: `base`, or what the last rule that names it says.
 
     Raises:
-        PassError: a precision is unknown, or a rule names no layer.
+        PassError: the precision is unknown, or a rule names no layer.
     """
-    for precision in (base, *(rule.precision for rule in rules)):
-        if precision not in WEIGHT_BITS:
-            raise PassError(
-                f"precision {precision!r} is none a layer can have", hint=f"known are {', '.join(WEIGHT_BITS)}"
-            )
+    check_precision(base)
     said = {i: rule.precision for rule in rules for text in rule.layers for i in _named(layers, text)}
     return tuple(
         Assigned(layer=layer, precision=said.get(i, base), named=i in said) for i, layer in enumerate(layers)
@@ -58,7 +61,7 @@ def _named(layers: Sequence[Layer], text: str) -> list[int]:
     elif text.startswith("op:"):
         found = [i for i, layer in enumerate(layers) if layer.operator == text[3:]]
     elif text.startswith("re:"):
-        pattern = _compiled(text[3:])
+        pattern = re.compile(text[3:])
         found = [i for i, layer in enumerate(layers) if pattern.search(layer.name)]
     else:
         found = [i for i, layer in enumerate(layers) if layer.name == text]
@@ -69,10 +72,3 @@ def _named(layers: Sequence[Layer], text: str) -> list[int]:
             hint="`edgepack diagnose` lists the layers",
         )
     return found
-
-
-def _compiled(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise PassError(f"{text!r} is no regular expression: {error}") from None

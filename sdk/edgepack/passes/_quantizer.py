@@ -10,13 +10,12 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from edgepack import _flatbuffer_edit as edit
-from edgepack import _wire
 from edgepack.engine_ops import parse_engine, support
 from edgepack.errors import PassError
 from edgepack.flatbuffer import ModelView, Signature, read_model
@@ -26,10 +25,9 @@ from edgepack.passes._expand import expand, unique_names
 from edgepack.passes._forms import Rule
 from edgepack.passes._ranges import Range, observe
 from edgepack.passes._repair import check_types, repair, settle_outputs
+from edgepack.passoptions import read_options
 from edgepack.schemes import Weight, scheme_of_view, weights
 from edgepack.tensor_types import type_problems
-from edgepack_runtime._fields import parse_json
-from edgepack_runtime.errors import SchemaError
 from edgepack_runtime.tensors import Array
 
 __all__ = [
@@ -45,7 +43,6 @@ __all__ = [
     "tool",
 ]
 
-OptionsT = TypeVar("OptionsT")
 SIGNATURE = "serving_default"
 # Operator types are named as TFLite names them; where ai-edge-quantizer has another word, it stays in here.
 _QUANTIZER_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
@@ -70,23 +67,6 @@ class Source:
     view: ModelView
     signature: Signature
     notes: tuple[str, ...]
-
-
-def read_options(kind: type[OptionsT], text: str) -> OptionsT:
-    """Return a pass's `Options` from JSON; what is not given has its default.
-
-    Raises:
-        PassError: an option is unknown, of the wrong type or not allowed.
-    """
-    try:
-        given = parse_json(text.encode(), "options")
-        defaults: Any = _wire.encode(kind()).value
-        if not isinstance(given, dict):
-            raise PassError("options: expected a table")
-        return _wire.decode(kind, _wire.Message({**defaults, **given}, ()), "options")
-    except SchemaError as e:
-        known = ", ".join(f.name for f in fields(kind)) or "none"  # type: ignore[arg-type]
-        raise PassError(e.message, hint=f"options known here: {known}") from None
 
 
 def tool(name: str) -> str:

@@ -26,10 +26,7 @@ from edgepack.passes._quantizer import (
 from edgepack.schemes import WEIGHT_INPUTS
 from edgepack_runtime.tensors import Array
 
-__all__ = ["INTERFACE", "Sampling", "float_operators", "in_integers", "made_ready", "samples_of"]
-
-# Named in place of an operator, these are the model's inputs and outputs.
-INTERFACE = ("INPUT", "OUTPUT")
+__all__ = ["Sampling", "float_operators", "in_integers", "made_ready", "samples_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

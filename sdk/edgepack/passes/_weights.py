@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgepack.errors import PassError
 from edgepack.flatbuffer import read_model
 from edgepack.model import PassRequest, PassResult
-from edgepack.passes._forms import ALGORITHMS, COMPANIONS, WEIGHT_BITS, rule_for
+from edgepack.passes._forms import COMPANIONS, WEIGHT_BITS, rule_for
 from edgepack.passes._quantizer import Calibration, describe_weights, load_source, quantize, tool
 from edgepack.schemes import scheme_of_weight, weights
 
@@ -20,12 +20,10 @@ def store_weights(
     """Return the model with each layer's weights in the scheme's form, or in its companion's where it has none.
 
     Raises:
-        PassError: the algorithm is unknown, the engine has no such form, nothing could be quantized, or the model is
+        PassError: the engine has no such form, nothing could be quantized, or the model is
             quantized already.
         SourceModelError: the bytes are no TFLite model.
     """
-    if algorithm not in ALGORITHMS:
-        raise PassError(f"algorithm {algorithm!r} is not known", hint=f"known are {', '.join(ALGORITHMS)}")
     source = load_source(request)
     used = sorted({operator.name for _, operator in source.view.operators()} - {*keep_float})
     if not any(rule_for(operator, scheme, request.engine) for operator in used):

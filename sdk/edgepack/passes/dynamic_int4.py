@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from edgepack.model import PassRequest, PassResult
 from edgepack.passes._quantizer import read_options
+from edgepack.passes._values import check_weights
 from edgepack.passes._weights import store_weights
 
 __all__ = ["SCHEME", "Options", "run"]
@@ -26,11 +27,17 @@ class Options:
     """`min_elements`: smaller weight tensors stay float; `keep_float`: operators to leave.
 
     `algorithm` chooses the scales: ``min_max``, ``mse`` or ``octav``.
+
+    Raises:
+        PassError: a value is not allowed.
     """
 
     min_elements: int = 1024
     keep_float: tuple[str, ...] = ()
     algorithm: str = "min_max"
+
+    def __post_init__(self) -> None:
+        check_weights(self.min_elements, self.keep_float, self.algorithm)
 
 
 def run(request: PassRequest) -> PassResult:

@@ -16,6 +16,7 @@ from edgepack.model import PassRequest, PassResult
 from edgepack.passes._forms import rule_for
 from edgepack.passes._layouts import DYNAMIC_LAYOUTS
 from edgepack.passes._quantizer import Calibration, describe_weights, load_source, quantize, read_options, tool
+from edgepack.passes._values import check_least, check_operators
 
 __all__ = ["SCHEME", "Options", "run"]
 
@@ -24,10 +25,18 @@ SCHEME = "dynamic_range"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """`min_elements`: smaller weight tensors stay float (TensorFlow's limit); `keep_float`: operators to leave."""
+    """`min_elements`: smaller weight tensors stay float (TensorFlow's limit); `keep_float`: operators to leave.
+
+    Raises:
+        PassError: a value is not allowed.
+    """
 
     min_elements: int = 1024
     keep_float: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_least("min_elements", self.min_elements)
+        check_operators("keep_float", self.keep_float)
 
 
 def run(request: PassRequest) -> PassResult:

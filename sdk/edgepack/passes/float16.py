@@ -21,6 +21,7 @@ from edgepack.model import PassRequest, PassResult
 from edgepack.opversions import stamp
 from edgepack.passes._halves import halve
 from edgepack.passes._quantizer import check_signature, describe_weights, load_source, read_options
+from edgepack.passes._values import check_least
 from edgepack.schemes import scheme_of
 
 __all__ = ["SCHEME", "Options", "run"]
@@ -30,9 +31,16 @@ SCHEME = "float16"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """`min_elements`: smaller constants stay float32, as the extra operator would take more than it saves."""
+    """`min_elements`: smaller constants stay float32, as the extra operator would take more than it saves.
+
+    Raises:
+        PassError: a value is not allowed.
+    """
 
     min_elements: int = 128
+
+    def __post_init__(self) -> None:
+        check_least("min_elements", self.min_elements)
 
 
 def run(request: PassRequest) -> PassResult:

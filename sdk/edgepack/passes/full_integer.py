@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgepack.errors import PassError
 from edgepack.model import PassRequest, PassResult
 from edgepack.passes._quantizer import read_options
-from edgepack.passes._static import INTERFACE, Sampling, in_integers
+from edgepack.passes._static import Sampling, in_integers
+from edgepack.passes._values import INTERFACE, check_choice, check_operators
 
 __all__ = ["SCHEME", "Options", "run"]
 
@@ -30,12 +30,20 @@ class Options:
 
     `io` is the type of inputs and outputs; at most `samples` samples calibrate, of which the share `outliers` may
     lie outside a tensor's range where they alone would stretch it; operators named in `keep_float` stay float.
+
+    Raises:
+        PassError: a value is not allowed.
     """
 
     io: str = "float32"
     samples: int = 200
     outliers: float = 0.05
     keep_float: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("io", self.io, _IO)
+        Sampling(samples=self.samples, outliers=self.outliers)
+        check_operators("keep_float", self.keep_float)
 
 
 def run(request: PassRequest) -> PassResult:
@@ -47,8 +55,6 @@ def run(request: PassRequest) -> PassResult:
         SourceModelError: the bytes are no TFLite model.
     """
     options = read_options(Options, request.options)
-    if options.io not in _IO:
-        raise PassError(f"options: io {options.io!r}; wanted is {' or '.join(_IO)}")
     kept = (*options.keep_float, *(INTERFACE if options.io == "float32" else ()))
     return in_integers(
         request, SCHEME, sampling=Sampling(samples=options.samples, outliers=options.outliers), kept=kept

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from edgepack.model import PassRequest, PassResult
 from edgepack.passes._quantizer import read_options
-from edgepack.passes._static import INTERFACE, Sampling, in_integers
+from edgepack.passes._static import Sampling, in_integers
+from edgepack.passes._values import INTERFACE, check_operators
 
 __all__ = ["SCHEME", "Options", "run"]
 
@@ -26,11 +27,18 @@ class Options:
     """At most `samples` samples calibrate, of which the share `outliers` may lie outside a tensor's range.
 
     That is where they alone would stretch it; operators named in `keep_float` stay float.
+
+    Raises:
+        PassError: a value is not allowed.
     """
 
     samples: int = 200
     outliers: float = 0.0
     keep_float: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        Sampling(samples=self.samples, outliers=self.outliers)
+        check_operators("keep_float", self.keep_float)
 
 
 def run(request: PassRequest) -> PassResult:

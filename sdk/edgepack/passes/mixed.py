@@ -23,7 +23,8 @@ from edgepack.passes._choose import Assigned, LayerRule, assigned
 from edgepack.passes._forms import COMPANIONS, STATIC, WEIGHT_BITS, Rule, form_of, rule_for
 from edgepack.passes._halves import halve
 from edgepack.passes._quantizer import Calibration, Source, load_source, quantize, read_options, tool
-from edgepack.passes._static import INTERFACE, Sampling, float_operators, made_ready, samples_of
+from edgepack.passes._static import Sampling, float_operators, made_ready, samples_of
+from edgepack.passes._values import INTERFACE, check_least, check_precision
 from edgepack.schemes import scheme_of_weight, weights
 
 __all__ = ["SCHEME", "Options", "run"]
@@ -38,6 +39,9 @@ class Options:
 
     `samples` and `outliers` are as for full_integer, where something computes in integers. Where `base` has int8
     weights beside float activations, weights of fewer than `min_elements` stay float; a named layer's never do.
+
+    Raises:
+        PassError: a value is not allowed.
     """
 
     base: str = "dynamic_range"
@@ -45,6 +49,11 @@ class Options:
     samples: int = 200
     outliers: float = 0.05
     min_elements: int = 1024
+
+    def __post_init__(self) -> None:
+        check_precision(self.base)
+        check_least("min_elements", self.min_elements)
+        Sampling(samples=self.samples, outliers=self.outliers)
 
 
 def run(request: PassRequest) -> PassResult:

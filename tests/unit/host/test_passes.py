@@ -186,12 +186,13 @@ def test_what_is_quantized_is_not_called_float32(module: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("module", "options", "message"),
     [
-        (float32, '{"io": "int8"}', "has the fields"),
+        (float32, '{"io": "int8"}', "'io' is not known"),
         (float16, '{"min_elements": "many"}', "expected int"),
         (full_integer, '{"io": "uint8"}', "io 'uint8'"),
         (full_integer, '{"samples": 0}', "samples 0"),
         (full_integer, '{"outliers": 0.5}', "outliers 0.5"),
-        (full_integer, '{"keep_float": ["RELU7"]}', "'RELU7' is no operator"),
+        (full_integer, '{"keep_float": ["RELU7"]}', "no operator 'RELU7'"),
+        (full_integer, '{"keep_float": ["LOG"]}', "'LOG' is no operator ai-edge-quantizer quantizes"),
         (dynamic_range, "[]", "expected a table"),
     ],
 )

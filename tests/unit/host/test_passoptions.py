@@ -80,6 +80,45 @@ def test_options_of_a_pass_that_is_none_are_refused() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ("full_integer.sampels=9", r"passes\.full_integer: options: 'sampels' is not known \(did you mean 'samples'"),
+        ("full_integer.samples=many", r"options\.samples: expected int"),
+        ("full_integer.io=int9", r"io 'int9' is not known \(did you mean 'int8'"),
+        ("full_integer.outliers=0.5", r"outliers from 0 to below 0\.5"),
+        ("int16x8.samples=0", r"passes\.int16x8: options: samples 0"),
+        ('full_integer.keep_float=["CONV2D"]', r"no operator 'CONV2D' \(did you mean 'CONV_2D'"),
+        ('dynamic_range.keep_float=["conv"]', r"no operator 'conv'"),
+        ("dynamic_range.min_elements=-1", r"min_elements -1; wanted is at least 0"),
+        ("float16.min_elements=-1", r"min_elements -1"),
+        ("float32.samples=3", r"passes\.float32: options: 'samples' is not known"),
+        ("dynamic_int4.algorithm=mes", r"algorithm 'mes' is not known \(did you mean 'mse'"),
+        ("dynamic_int2.min_elements=-4", r"min_elements -4"),
+        ('weight_only_int4.keep_float=["X"]', r"no operator 'X'"),
+        ("weight_only_int8.algorithm=best", r"algorithm 'best' is not known"),
+        ("mixed.base=float31", r"precision 'float31' is none a layer can have \(did you mean 'float32'"),
+        ("mixed.samples=0", r"samples 0"),
+        ("mixed.min_elements=-1", r"min_elements -1"),
+        ('mixed.rules=[{"layers":["#0"],"precision":"int3"}]', r"precision 'int3' is none a layer can have"),
+        ('mixed.rules=[{"layers":[],"precision":"float32"}]', r"a rule names no layers"),
+        ('mixed.rules=[{"layers":["#x"],"precision":"float32"}]', r"'#x': expected # and the operator's place"),
+        ('mixed.rules=[{"layers":["op:CONV2D"],"precision":"float32"}]', r"no operator 'CONV2D'"),
+        ('mixed.rules=[{"layers":["re:("],"precision":"float32"}]', r"'re:\(' is no regular expression"),
+        ('mixed.rules=[{"layer":["#0"],"precision":"float32"}]', r"rules\[0\]: a LayerRule has the fields"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_read(said: str, complaint: str) -> None:
+    with pytest.raises(RecipeError, match=complaint):
+        Recipe(
+            model=Path("m"),
+            calibration=Path("c"),
+            profiles=("p",),
+            output=Path("o"),
+            passes=parse_pass_options([said]),
+        )
+
+
 def test_a_pass_runs_with_its_options_and_the_record_has_them() -> None:
     model = TFLiteModel(data=tiny("digits"), inputs=(), outputs=(), history=())
     order = PassOrder(scheme="full_integer", engine=LITERT, options='{"samples":4}')
