@@ -152,6 +152,7 @@ def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str,
     if inputs.evaluation is None:
         return ()
     doubts = [
+        *inputs.evaluation.notes,
         *function_notes(recipe.gate),
         *source_doubts(recipe.gate, samples.evaluated(samples.standard), samples.labels),
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import tokenize
 import warnings
 import zipfile
@@ -38,12 +39,16 @@ _HEADER_VERSIONS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Samples by array name, [n, ...]; `labels` [n] or None; `digest` is the file's SHA-256 (hex)."""
+    """Samples by array name, [n, ...]; `labels` [n] or None; `digest` is the file's SHA-256 (hex).
+
+    `notes` are what has to be known of a judgement by them.
+    """
 
     path: Path
     feeds: Mapping[str, Array]
     labels: Array | None
     digest: str
+    notes: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -206,7 +211,10 @@ def _bind(array: Array, spec: TensorSpec, what: str) -> Array:
         sample = list(spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape)
         raise DatasetError(
             f"{what}: array {spec.name!r} has samples of shape {list(array.shape[1:])}, "
-            f"expected [{', '.join(map(str, sample))}]"
+            f"expected [{', '.join(map(str, sample))}]",
+            hint="sound from a folder gets the shape that processing.audio.shape says"
+            if array[0].size == math.prod(sample)
+            else "",
         )
     return array.reshape(len(array), *spec.shape)
 

@@ -142,7 +142,7 @@ def read_source(recipe: Recipe) -> SourceInputs:
 
 def _data(path: Path, what: str, recipe: Recipe, labels: tuple[str, ...]) -> Dataset:
     if path.is_dir():
-        return load_folder(path, what, recipe.processing, labels)
+        return load_folder(path, what, recipe.processing, labels, recipe.reading.windows)
     return prepare_arrays(load_dataset(path, what), recipe.processing, what)
 
 

@@ -6,6 +6,7 @@ a device's runtime applies it with the same code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,12 +53,14 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
 class Preparation:
     """A declaration, and the `size` (height, width) and `dtype` of the source's input, which data are prepared for.
 
-    A bundle carries neither: they are those of its model. An empty name of an input or output is the only one.
+    `shape` is the input's for sound, without a batch. A bundle carries none of them: they are those of its model. An
+    empty name of an input or output is the only one.
     """
 
     declared: Processing
     size: tuple[int, int] = (0, 0)
     dtype: str = "float32"
+    shape: tuple[int, ...] = ()
 
     def for_model(
         self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], labels: Sequence[str]
@@ -123,10 +126,33 @@ def take_preparation(fields: Fields) -> Preparation | None:
         if dtype not in DTYPES:
             raise SchemaError(f"{path}.image.dtype: {dtype!r} is none of {', '.join(DTYPES)}")
         whole["image"] = image
+    sound = dict(table["audio"]) if isinstance(table.get("audio"), dict) else {}
+    shape = sound.pop("shape", None)
     for name, defaults in DEFAULTS.items():
         if isinstance(whole.get(name), dict):
-            whole[name] = {**defaults, **whole[name]}
-    return Preparation(declared=take_processing(Fields(whole, path)), size=size, dtype=str(dtype))
+            whole[name] = {**defaults, **(sound if name == "audio" else whole[name])}
+    declared = take_processing(Fields(whole, path))
+    return Preparation(declared=declared, size=size, dtype=str(dtype), shape=_shape(declared, shape, path))
+
+
+def _shape(declared: Processing, found: object, path: str) -> tuple[int, ...]:
+    """Return the shape of what sound becomes: that of its features, unless another one of as many is declared."""
+    audio, mel = declared.audio, declared.mel
+    if audio is None:
+        return ()
+    own: tuple[int, ...] = (audio.samples,)
+    if mel is not None:
+        frames = mel.frames(audio.samples)
+        own = (frames, mel.bins) if mel.order == "time" else (mel.bins, frames)
+    if found is None:
+        return own
+    sides = [side for side in found if type(side) is int and side >= 1] if isinstance(found, list) else []
+    if not sides or found != sides or math.prod(sides) != math.prod(own):
+        raise SchemaError(
+            f"{path}.audio.shape: expected {math.prod(own)} numbers like {[*own]} or {[*own, 1]}, got {found!r}",
+            hint="it is the shape of the model's input without the batch",
+        )
+    return tuple(sides)
 
 
 def _size(found: object, path: str) -> tuple[int, int]:

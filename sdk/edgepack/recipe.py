@@ -18,6 +18,7 @@ from edgepack.gate import Gate, take_gate
 from edgepack.optimize import Optimize, take_optimize
 from edgepack.passoptions import PassOptions, check_options, take_passes
 from edgepack.preparation import Preparation, take_preparation
+from edgepack.reading import Reading, take_reading
 from edgepack.signers import is_key_uri
 from edgepack.training_steps import TrainingStep, take_training
 from edgepack_runtime._fields import Fields, canonical_json
@@ -97,6 +98,7 @@ class Recipe:
     training_set: Path | None = None
     training: tuple[TrainingStep, ...] = ()
     calibration_halves: int = 0
+    reading: Reading = field(default_factory=Reading)
     gate: Gate = field(default_factory=Gate)
     optimize: Optimize = field(default_factory=Optimize)
     processing: Preparation | None = None
@@ -309,6 +311,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         training_set=_optional(base, data.take("training", str, None)),
         training=take_training(fields, base),
         calibration_halves=data.take("calibration_halves", int, 0),
+        reading=take_reading(data),
         profiles=build.take_strings("profiles"),
         schemes=build.take_strings("precision", ()),
         output=base / build.take("output", str, "dist"),

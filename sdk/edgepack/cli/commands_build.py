@@ -19,7 +19,8 @@ def build(
     ] = None,
     profile: Annotated[list[str] | None, typer.Option(help="Device profile to build for; repeatable.")] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Real input samples: .npz with one array an input, or .npy.")
+        Path | None,
+        typer.Option(help="Real input samples: .npz with one array an input, .npy, or a folder of pictures or .wav."),
     ] = None,
     evaluation: Annotated[
         Path | None, typer.Option(help="Labelled samples: the same with the classes as 'y'.")
@@ -41,6 +42,10 @@ def build(
             metavar="N",
             help="Make the model again from N random halves of the calibration samples, and tell what changes.",
         ),
+    ] = None,
+    windows: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Cut recordings longer than the model's input into at most N windows each."),
     ] = None,
     metric: Annotated[
         str | None,
@@ -212,6 +217,7 @@ def build(
             training_set=training_set,
             train=tuple(train or ()),
             calibration_halves=calibration_halves,
+            windows=windows,
             metric=metric_name,
             metric_function=function,
             max_drop=max_drop,

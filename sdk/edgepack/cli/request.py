@@ -37,6 +37,7 @@ __all__ = [
     "trust_from",
 ]
 
+_READING = ("windows",)
 _OPTIMIZE = ("max_latency", "max_size", "search", "objective", "candidates", "seed")
 
 
@@ -51,6 +52,7 @@ class Overrides:
     training_set: Path | None
     train: tuple[str, ...]
     calibration_halves: int | None
+    windows: int | None
     metric: str | None
     metric_function: MetricFunction | None
     max_drop: float | None
@@ -124,6 +126,8 @@ def recipe_from(said: Overrides) -> Recipe:
     }
     optimize = {name: getattr(said, name) for name in _OPTIMIZE if getattr(said, name) is not None}
     changes["optimize"] = dataclasses.replace(base.optimize, **optimize)
+    reading = {name: getattr(said, name) for name in _READING if getattr(said, name) is not None}
+    changes["reading"] = dataclasses.replace(base.reading, **reading)
     if said.train:
         changes["training"] = tuple(parse_train(text) for text in said.train)
     changes["passes"] = base.passes.changed(parse_pass_options(said.pass_options))

@@ -95,7 +95,7 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path, files, labels, 
 
 
 def test_a_folder_needs_a_declaration(tmp_path):
-    with pytest.raises(DatasetError, match="nothing says how a picture becomes an input"):
+    with pytest.raises(DatasetError, match="nothing says how a picture or a sound becomes an input"):
         load_folder(tmp_path, "calibration", None, ())
 
 

@@ -273,6 +273,7 @@ def flat(found: Recipe) -> dict[str, object]:
     gate, converter = table.pop("gate"), json.loads(table.pop("converter"))
     table |= {f"gate.{k}": v for k, v in gate.items()}
     table |= {f"optimize.{k}": v for k, v in table.pop("optimize").items()}
+    table |= {f"reading.{k}": v for k, v in table.pop("reading").items()}
     table |= {f"passes.{k}": v for k, v in table.pop("passes")["by_pass"].items()}
     steps = [(step["use"], json.loads(step["options"])["sparsity"]) for step in table["training"]]
     table["training"] = tuple(f"{use}:sparsity={sparsity}" for use, sparsity in steps)
@@ -286,6 +287,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("calibration", Path("other.npz"), "calibration"),
         ("evaluation", Path("other.npz"), "evaluation"),
         ("calibration_halves", 3, "calibration_halves"),
+        ("windows", 4, "reading.windows"),
         ("schemes", ("auto",), "schemes"),
         ("signing_key", "pkcs11:token=other", "signing_key"),
         ("recipients", (Path("other.pem"),), "recipients"),
