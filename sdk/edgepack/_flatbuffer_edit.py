@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepack._flatbuffer_share import sharing_builder
 from edgepack.errors import SourceModelError
 from edgepack.flatbuffer import MALFORMED
 from edgepack_runtime.tensors import Array
@@ -43,12 +44,11 @@ def unpack(data: bytes) -> Any:
 def pack(model: Any) -> bytes:
     """Return the model as a file with all weights inside the flatbuffer, each at a multiple of 16 bytes.
 
-    What several constants hold alike is in it once: some converters write it for each of them.
+    What several constants hold alike is in it once: some converters write it for each of them. So is what several
+    tensors have alike, from their shapes to their zero points.
     """
-    import flatbuffers
-
     _share_constants(model)
-    builder = flatbuffers.Builder(1 << 20)
+    builder = sharing_builder(1 << 20)
     buffers, model.buffers = model.buffers, [_AlignedBuffer(b.data) for b in model.buffers]
     try:
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")

@@ -51,7 +51,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
     | {"greedy", "intervals", "layer_sums", "metrics", "optimize", "pareto", "recordings", "scoring", "timing"}
-    | {"training", "training._maths", "training._settings"},
+    | {"_flatbuffer_share", "training", "training._maths", "training._settings"},
     frozenset({"passoptions", "preparation", "reading", "training_steps", "unseen"}),
     frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "schemes", "source"})
     | {

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+import pytest
 from tinymodels import feeds, request, run, tiny
 
 from edgepack import _flatbuffer_edit as edit
+from edgepack._flatbuffer_share import sharing_builder
 from edgepack.flatbuffer import read_model
-from edgepack.passes import dynamic_range, float16
+from edgepack.passes import dynamic_range, float16, full_integer
 
 OPTIONS = '{"min_elements": 4}'
 
@@ -61,3 +64,83 @@ def test_passes_write_shared_constants() -> None:
         stored = [t for g in read_model(model).subgraphs for t in g.tensors if t.is_constant]
         contents = edit.unpack(model).buffers
         assert len({bytes(contents[t.buffer].data) for t in stored}) == len({t.buffer for t in stored})
+
+
+def everything(thing: object) -> object:
+    """Return all that a model's objects hold, to compare."""
+    if isinstance(thing, list | tuple):
+        return [everything(item) for item in thing]
+    if isinstance(thing, np.ndarray):
+        return thing.tolist()
+    return (
+        {k: everything(v) for k, v in vars(thing).items()} | {"": type(thing).__name__}
+        if hasattr(thing, "__dict__")
+        else thing
+    )
+
+
+def quantized(name: str) -> bytes:
+    return full_integer.run(request(name, options="{}")).model
+
+
+@pytest.mark.parametrize("name", ["digits", "matmul"])
+def test_a_file_whose_tensors_share_what_is_alike_says_the_same_as_one_that_repeats_it(name: str) -> None:
+    model = edit.unpack(quantized(name))
+    plain, shared = pack_as_it_is(model), edit.pack(model)
+    assert everything(edit.unpack(shared)) == everything(edit.unpack(plain))
+
+
+def test_zero_points_and_scales_that_are_alike_are_written_once() -> None:
+    plain, shared = [], []
+    for copies in (1, 2):
+        model = edit.unpack(quantized("digits"))
+        tensors = model.subgraphs[0].tensors
+        widest = max(tensors, key=lambda t: 0 if t.quantization is None else np.size(t.quantization.scale))
+        widest.quantization.scale = np.arange(1, 65, dtype=np.float32)
+        widest.quantization.zeroPoint = np.zeros(64, np.int64)
+        tensors.extend([widest] * (copies - 1))
+        plain.append(len(pack_as_it_is(model)))
+        shared.append(len(edit.pack(model)))
+    assert plain[1] - plain[0] > 64 * 12 > 128 > shared[1] - shared[0]
+
+
+def test_contents_still_begin_where_vector_instructions_want_them() -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(edit.pack(edit.unpack(quantized("digits"))))
+    tables = [model.Buffers(i)._tab for i in range(model.BuffersLength())]
+    starts = [table.Vector(table.Offset(4)) for table in tables if table.Offset(4)]
+    assert [start % 16 for start in starts] == [0] * max(5, len(starts))
+
+
+def vector(builder: Any, content: bytes, alignment: int) -> int:
+    builder.StartVector(1, len(content), alignment)
+    for value in reversed(content):
+        builder.PrependByte(value)
+    return int(builder.EndVector())
+
+
+def test_references_that_look_alike_and_lead_elsewhere_stay_apart() -> None:
+    builder, found = sharing_builder(64), []
+    for text in ("one", "two", "one"):
+        target = builder.CreateString(text)
+        builder.StartVector(4, 1, 4)
+        builder.PrependUOffsetTRelative(target)
+        found.append(builder.EndVector())
+    assert (found[0] == found[2], found[0] == found[1]) == (True, False)
+
+
+def test_tables_with_the_same_value_in_another_field_stay_apart() -> None:
+    builder, found = sharing_builder(64), []
+    for field in (1, 1, 0):
+        builder.StartObject(2)
+        builder.PrependInt32Slot(field, 7, 0)
+        found.append(builder.EndObject())
+    assert (found[0] == found[1], found[0] == found[2]) == (True, False)
+
+
+def test_content_that_has_to_be_aligned_is_not_found_where_it_is_not() -> None:
+    builder = sharing_builder(64)
+    loose, tight = vector(builder, b"abcd", 1), vector(builder, b"abcd", 16)
+    # The elements lie behind their number, of four bytes, and offsets count from the end.
+    assert (loose != tight, (tight - 4) % 16, vector(builder, b"abcd", 16)) == (True, 0, tight)
