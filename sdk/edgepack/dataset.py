@@ -25,7 +25,16 @@ from edgepack._zips import DAMAGED, is_bounded
 from edgepack.errors import DatasetError
 from edgepack_runtime.tensors import DTYPES, Array, TensorSpec
 
-__all__ = ["LABEL_NAMES", "UNNAMED", "Dataset", "bind_feeds", "join_feeds", "load_dataset", "take_samples"]
+__all__ = [
+    "LABEL_NAMES",
+    "UNNAMED",
+    "Dataset",
+    "bind_feeds",
+    "dataset_of",
+    "join_feeds",
+    "load_dataset",
+    "take_samples",
+]
 
 LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 UNNAMED = "x"
@@ -83,16 +92,26 @@ def load_dataset(path: Path, what: str) -> Dataset:
         else:
             raise DatasetError(
                 f"{where}: neither .npz nor .npy (it starts with {magic!r})",
-                hint="save it with numpy.savez(FILE, NAME_OF_INPUT=array)",
+                hint="save it with numpy.savez(FILE, NAME_OF_INPUT=array); a CSV file is called .csv",
             )
     except OSError as error:
         raise DatasetError(f"{where}: {error.strerror or error}") from None
+    return dataset_of(path, arrays, digest, where)
+
+
+def dataset_of(path: Path, arrays: Mapping[str, Array], digest: str, where: str) -> Dataset:
+    """Return arrays as a data set; those under one of `LABEL_NAMES` are its labels.
+
+    Raises:
+        DatasetError: they hold NaN, no sample, another dtype, or different numbers of samples.
+    """
     labels = [name for name in LABEL_NAMES if name in arrays]
     if len(labels) > 1:
         raise DatasetError(f"{where}: labels stand under {' and '.join(labels)}; keep one of them")
-    label_array = arrays.pop(labels[0]) if labels else None
-    _check(arrays, label_array, where)
-    return Dataset(path=path, feeds=arrays, labels=label_array, digest=digest)
+    label_array = arrays[labels[0]] if labels else None
+    feeds = {name: array for name, array in arrays.items() if name not in labels}
+    _check(feeds, label_array, where)
+    return Dataset(path=path, feeds=feeds, labels=label_array, digest=digest)
 
 
 def _check(arrays: Mapping[str, Array], labels: Array | None, where: str) -> None:

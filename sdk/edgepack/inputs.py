@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack._sklearnfile import refuse_pickle
+from edgepack.csvfile import SUFFIX, load_csv
 from edgepack.dataset import Dataset, load_dataset
 from edgepack.errors import DatasetError, RecipeError
 from edgepack.folders import load_folder, prepare_arrays
@@ -143,6 +144,8 @@ def read_source(recipe: Recipe) -> SourceInputs:
 def _data(path: Path, what: str, recipe: Recipe, labels: tuple[str, ...]) -> Dataset:
     if path.is_dir():
         return load_folder(path, what, recipe.processing, labels, recipe.reading.windows)
+    if path.suffix.lower() == SUFFIX:
+        return load_csv(path, what, recipe.reading, labels)
     return prepare_arrays(load_dataset(path, what), recipe.processing, what)
 
 

@@ -53,7 +53,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"greedy", "intervals", "layer_sums", "metrics", "optimize", "pareto", "recordings", "scoring", "timing"}
     | {"_flatbuffer_share", "training", "training._maths", "training._settings"},
     frozenset({"passoptions", "preparation", "reading", "training_steps", "unseen"}),
-    frozenset({"_flatbuffer_edit", "_oprules", "keydoctor", "profiles", "schemes", "source"})
+    frozenset({"_flatbuffer_edit", "_oprules", "csvfile", "keydoctor", "profiles", "schemes", "source"})
     | {
         "gate",
         "journal",

@@ -251,6 +251,7 @@ def test_the_defaults_documented_are_those_of_the_reader(tmp_path: Path) -> None
         ("model", "licence"): recipe.licence,
         ("data", "calibration_halves"): recipe.calibration_halves,
         ("data", "windows"): recipe.reading.windows,
+        ("data", "csv_dtype"): recipe.reading.csv_dtype,
         ("gate", "against"): recipe.gate.against,
         ("gate", "max_drop"): recipe.gate.max_drop,
         ("gate", "confidence"): recipe.gate.confidence,

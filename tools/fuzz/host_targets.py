@@ -14,6 +14,7 @@ from edgepack import _wire
 from edgepack.converters import _options, keras, onnx, saved_model, tflite
 from edgepack.converters._keras_config import refuse_code
 from edgepack.converters._torch_archive import harmless_export, pickled_members, refuse_file_access
+from edgepack.csvfile import load_csv
 from edgepack.dataset import load_dataset
 from edgepack.errors import (
     ConversionError,
@@ -33,6 +34,7 @@ from edgepack.opversions import stamp
 from edgepack.passes import _quantizer, dynamic_int4, dynamic_range, float16, float32, full_integer, int16x8, mixed
 from edgepack.passoptions import parse_pass_options
 from edgepack.profiles import load_profile
+from edgepack.reading import Reading
 from edgepack.recipe import expiry, load_recipe
 from edgepack.recipients import read_recipient
 from edgepack.schemes import is_stateful, scheme_of
@@ -261,6 +263,11 @@ HOST_TARGETS = {
         run=lambda data: ignore(load_dataset(file("data", data), "calibration")),
         errors=(DatasetError,),
         seeds=seeds.datasets,
+    ),
+    "csv": Target(
+        run=lambda data: ignore(load_csv(file("data.csv", data), "calibration", Reading(), ("lily", "rose"))),
+        errors=(DatasetError,),
+        seeds=lambda: [b"a,b,y\n1,-2.5e3,rose\n.5,7,1\n", b'\xef\xbb\xbf"a[1]",a[0],y[0]\r\n"1", 2,0\r\n\r\n'],
     ),
     "npz_array": Target(run=_npz, errors=(DatasetError,), seeds=lambda: seeds.datasets()[2:]),
     "flatbuffer": Target(

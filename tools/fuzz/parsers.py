@@ -75,6 +75,7 @@ PARSERS: dict[str, tuple[str, ...]] = {
     "edgepack.inputs:_read_labels": ("labels",),
     "edgepack.journal:open_journal": ("journal",),
     "edgepack.journal:_parse": ("journal",),
+    "edgepack.csvfile:load_csv": ("csv",),
     "edgepack.dataset:load_dataset": ("dataset", "npz_array"),
     "edgepack.source:detect": ("source", "saved_model"),
     "edgepack.source:_tflite": ("source",),

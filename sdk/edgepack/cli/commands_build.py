@@ -20,7 +20,9 @@ def build(
     profile: Annotated[list[str] | None, typer.Option(help="Device profile to build for; repeatable.")] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Real input samples: .npz with one array an input, .npy, or a folder of pictures or .wav."),
+        typer.Option(
+            help="Real input samples: .npz with one array an input, .npy, .csv, or a folder of pictures or .wav."
+        ),
     ] = None,
     evaluation: Annotated[
         Path | None, typer.Option(help="Labelled samples: the same with the classes as 'y'.")
@@ -46,6 +48,12 @@ def build(
     windows: Annotated[
         int | None,
         typer.Option(metavar="N", help="Cut recordings longer than the model's input into at most N windows each."),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of the labels in a CSV file. Default: y or label.")
+    ] = None,
+    csv_dtype: Annotated[
+        str | None, typer.Option(metavar="DTYPE", help="What a CSV file's features are. Default: float32.")
     ] = None,
     metric: Annotated[
         str | None,
@@ -218,6 +226,8 @@ def build(
             train=tuple(train or ()),
             calibration_halves=calibration_halves,
             windows=windows,
+            label_column=label_column,
+            csv_dtype=csv_dtype,
             metric=metric_name,
             metric_function=function,
             max_drop=max_drop,

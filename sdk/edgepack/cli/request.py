@@ -37,7 +37,7 @@ __all__ = [
     "trust_from",
 ]
 
-_READING = ("windows",)
+_READING = ("windows", "label_column", "csv_dtype")
 _OPTIMIZE = ("max_latency", "max_size", "search", "objective", "candidates", "seed")
 
 
@@ -53,6 +53,8 @@ class Overrides:
     train: tuple[str, ...]
     calibration_halves: int | None
     windows: int | None
+    label_column: str | None
+    csv_dtype: str | None
     metric: str | None
     metric_function: MetricFunction | None
     max_drop: float | None

@@ -288,6 +288,8 @@ def flat(found: Recipe) -> dict[str, object]:
         ("evaluation", Path("other.npz"), "evaluation"),
         ("calibration_halves", 3, "calibration_halves"),
         ("windows", 4, "reading.windows"),
+        ("label_column", "class", "reading.label_column"),
+        ("csv_dtype", "int32", "reading.csv_dtype"),
         ("schemes", ("auto",), "schemes"),
         ("signing_key", "pkcs11:token=other", "signing_key"),
         ("recipients", (Path("other.pem"),), "recipients"),
