@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(run)
     run.add_argument("--input", type=Path, required=True, help=".npz with one array an input, each [n, ...]")
     run.add_argument("--output", type=Path, required=True, help=".npz to write, one array an output, each [n, ...]")
+    run.add_argument("--signature-key", metavar="KEY", help="another signature of the model than its first")
     _add_grants(run)
     run.set_defaults(run=_run)
 
@@ -279,15 +280,16 @@ def _run(args: argparse.Namespace) -> int:
 
     with open_bundle(args.bundle, device=Device.from_file(args.device), grants=args.grants) as session:
         feeds = _load_feeds(args.input)
-        columns: dict[str, list[Array]] = {spec.name: [] for spec in session.outputs}
+        columns: dict[str, list[Array]] = {}
         count = min((len(array) for array in feeds.values()), default=0)
         if count == 0 or any(len(array) != count for array in feeds.values()):
             raise InputError(f"{args.input}: the arrays need one and the same number of samples, at least one")
-        shapes = {spec.name: spec.shape for spec in session.inputs}
+        specs = session.signatures.get(args.signature_key, session)
+        shapes = {spec.name: spec.shape for spec in specs.inputs}
         for i in range(count):
             sample = {name: _one(array[i], shapes.get(name)) for name, array in feeds.items()}
-            for name, value in session.run(sample).items():
-                columns[name].append(value)
+            for name, value in session.run(sample, args.signature_key).items():
+                columns.setdefault(name, []).append(value)
     _save(args.output, {name: np.stack(values) for name, values in columns.items()})
     if args.json:
         print(json.dumps({"samples": count, "output": str(args.output)}))

@@ -59,29 +59,30 @@ class LiveModel:
         self._reloads = self._failed = 0
         self._serving: _Serving | None = self._open()
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return what `Session.run` of the model returns that is active when the run begins.
 
         Raises:
-            InputError: a name, shape or dtype does not fit; a newer model may take others.
+            InputError: a name, shape or dtype does not fit, or there is no such signature; a newer model may have
+                others.
             EngineError: the engine failed, or this is closed.
         """
         serving = self._enter()
         try:
-            return (serving.session if serving.pool is None else serving.pool).run(feeds)
+            return (serving.session if serving.pool is None else serving.pool).run(feeds, signature_key)
         finally:
             self._leave(serving)
 
-    async def arun(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    async def arun(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return what `run` returns, without holding up the event loop: it runs in a thread.
 
         Raises:
-            InputError: a name, shape or dtype does not fit; a newer model may take others.
+            InputError: as `run`.
             EngineError: the engine failed, or this is closed.
         """
         import asyncio  # an application without an event loop does not pay for it
 
-        return await asyncio.to_thread(self.run, feeds)
+        return await asyncio.to_thread(self.run, feeds, signature_key)
 
     @contextmanager
     def using(self) -> Iterator[Session]:

@@ -95,7 +95,10 @@ class Meter:
                     self._failed += 1
             raise
         took = perf_counter_ns() - start
-        samples = 1 if self._batch is None else given[self._batch].shape[0]
+        samples = 1
+        # Another signature may take other inputs.
+        if self._batch is not None and self._batch in given:
+            samples = max(given[self._batch].shape[:1], default=1)
         # What `with` does, in half the time.
         self._acquire()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,11 @@ class Pool:
         """Return how many threads run at a time."""
         return len(self._engines)
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return the outputs by name for one set of inputs, as `Session.run` does; any number of threads may call it.
 
         Raises:
-            InputError: a name, shape or dtype does not fit; nothing is cast.
+            InputError: a name, shape or dtype does not fit, or there is no such signature; nothing is cast.
             EngineError: the engine failed, or the pool is closed.
         """
         engine = self._free.get()
@@ -50,25 +51,26 @@ class Pool:
             if engine is None or self._closing:
                 raise EngineError("the pool is closed", hint="make a new one: session.pool(n)")
             # Without the wait for an interpreter: it says how busy the application is, not how fast the model.
-            outputs = self._meter.timed(engine.run, feeds)
+            run = engine.run if signature_key is None else partial(engine.run, signature_key=signature_key)
+            outputs = self._meter.timed(run, feeds)
         finally:
             # What closed the pool is handed on to the next one that waits.
             self._free.put(engine)
-        return {name: outputs[name] for name in self._outputs}
+        return outputs if signature_key is not None else {name: outputs[name] for name in self._outputs}
 
-    async def arun(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    async def arun(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return what `run` returns, without holding up the event loop: it runs in a thread.
 
         A task that is cancelled stops waiting; its run goes on to its end in the thread, and its arrays have to stay
         as they are until then.
 
         Raises:
-            InputError: a name, shape or dtype does not fit; nothing is cast.
+            InputError: as `run`.
             EngineError: the engine failed, or the pool is closed.
         """
         import asyncio  # an application without an event loop does not pay for it
 
-        return await asyncio.to_thread(self.run, feeds)
+        return await asyncio.to_thread(self.run, feeds, signature_key)
 
     def close(self) -> None:
         """Free the interpreters, each once its run is over; who waits is refused. Closing twice is allowed."""

@@ -27,7 +27,7 @@ from edgepack_runtime.plaintext import forbid_core_dumps
 from edgepack_runtime.selftest import StoredGolden
 from edgepack_runtime.sidecar import sidecar_grants
 from edgepack_runtime.table import Entry
-from edgepack_runtime.tensors import Array, TensorSpec
+from edgepack_runtime.tensors import Array, SignatureSpec, TensorSpec
 from edgepack_runtime.verify import Policy, VerifiedBundle, verify
 
 # Imported where it is used, which is not in every application: the others start sooner.
@@ -81,14 +81,24 @@ class Session:
         """Name and version of the engine it runs on."""
         return f"{self._engine.name} {self._engine.version}"
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    @property
+    def signatures(self) -> Mapping[str, SignatureSpec]:
+        """What each of the model's signatures takes and gives, by the keys that `run` takes."""
+        return self._engine.signatures
+
+    def run(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return the outputs by name for one set of inputs; both have exactly the shapes and dtypes of the specs.
 
+        Args:
+            feeds: the inputs by name.
+            signature_key: one of `signatures`; without it, the one that the manifest describes.
+
         Raises:
-            InputError: a name, shape or dtype does not fit; nothing is cast.
+            InputError: a name, shape or dtype does not fit, or there is no such signature; nothing is cast.
             EngineError: the engine failed, or the session is closed.
         """
-        return self._meter.timed(self._run, feeds)
+        run = self._run if signature_key is None else partial(self._engine.run, signature_key=signature_key)
+        return self._meter.timed(run, feeds)
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         outputs = self._engine.run(feeds)
@@ -129,19 +139,19 @@ class Session:
         feeds = given if isinstance(given, Mapping) else self._predictor.feed(given)[0]
         return self._predictor.found(self.run(feeds))
 
-    async def arun(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    async def arun(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return what `run` returns, without holding up the event loop: it runs in a thread.
 
         A task that is cancelled stops waiting; its run goes on to its end in the thread, and its arrays have to stay
         as they are until then.
 
         Raises:
-            InputError: a name, shape or dtype does not fit; nothing is cast.
+            InputError: as `run`.
             EngineError: the engine failed, or the session is closed.
         """
         import asyncio  # an application without an event loop does not pay for it
 
-        return await asyncio.to_thread(self.run, feeds)
+        return await asyncio.to_thread(self.run, feeds, signature_key)
 
     def pool(self, size: int) -> Pool:
         """Return `size` interpreters of this model, for as many threads at a time; close them before the session.

@@ -13,7 +13,7 @@ from edgepack_runtime._fields import Fields
 from edgepack_runtime.capabilities import DTYPES
 from edgepack_runtime.errors import InputError
 
-__all__ = ["DTYPES", "Array", "QuantizationParameters", "TensorSpec", "check_feeds"]
+__all__ = ["DTYPES", "Array", "QuantizationParameters", "SignatureSpec", "TensorSpec", "check_feeds"]
 
 Array = NDArray[Any]
 
@@ -84,6 +84,14 @@ class TensorSpec:
         )
         fields.finish()
         return spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureSpec:
+    """What one of a model's SignatureDefs takes and gives."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
 
 def _shape_fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

@@ -16,7 +16,7 @@ from edgepack_runtime.engines._distributions import installed_version
 from edgepack_runtime.errors import EngineError
 
 if TYPE_CHECKING:
-    from edgepack_runtime.tensors import Array, TensorSpec
+    from edgepack_runtime.tensors import Array, SignatureSpec, TensorSpec
 
 __all__ = ["Engine", "installed", "load", "loads"]
 
@@ -25,7 +25,8 @@ class Engine(Protocol):
     """A model loaded into an inference engine.
 
     `inputs` and `outputs` stand in the order of the model's graph. Names are those of the model's SignatureDef, or
-    the tensors' own where it has none.
+    the tensors' own where it has none. Of several they are those of one that is about the first graph:
+    ``serving_default``, or the first in alphabetical order.
     """
 
     @property
@@ -44,11 +45,15 @@ class Engine(Protocol):
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What `run` gives."""
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    @property
+    def signatures(self) -> Mapping[str, SignatureSpec]:
+        """The model's SignatureDefs by their keys; names in alphabetical order where there are several."""
+
+    def run(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return the outputs by name, as copies the caller may keep; one thread at a time gets in.
 
         Raises:
-            InputError: a name, shape or dtype does not fit `inputs`.
+            InputError: a name, shape or dtype does not fit `inputs`, or those of the signature; or there is no such.
             EngineError: the engine failed, or is closed.
         """
 

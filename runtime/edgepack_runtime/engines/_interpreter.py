@@ -12,7 +12,7 @@ import numpy as np
 
 from edgepack_runtime.engines._distributions import installed_version
 from edgepack_runtime.errors import EngineError, FileError, InputError
-from edgepack_runtime.tensors import DTYPES, Array, QuantizationParameters, TensorSpec, check_feeds
+from edgepack_runtime.tensors import DTYPES, Array, QuantizationParameters, SignatureSpec, TensorSpec, check_feeds
 
 __all__ = ["InterpreterEngine", "import_interpreter", "makes", "open_model"]
 
@@ -117,11 +117,12 @@ class InterpreterEngine:
         self._interpreter: Any = interpreter
         self._lock = threading.Lock()
         try:
-            inputs, outputs = _named_details(interpreter)
+            signatures, inputs, outputs = _named_details(interpreter)
         except _FOREIGN as error:
             raise EngineError(f"{name} {version} cannot list the model's tensors: {_reason(error)}") from None
-        self.inputs = tuple(_spec(label, details) for label, details in inputs)
-        self.outputs = tuple(_spec(label, details) for label, details in outputs)
+        self.inputs, self.outputs = _specs(dict(inputs)), _specs(dict(outputs))
+        only = SignatureSpec(inputs=self.inputs, outputs=self.outputs)
+        self.signatures = signatures if len(signatures) > 1 else dict.fromkeys(signatures, only)
         # Indices are looked up once: signature runners do it by name, in Python, at every call.
         self._feeds = tuple((label, int(details["index"])) for label, details in inputs)
         self._fetches = tuple((label, int(details["index"])) for label, details in outputs)
@@ -129,13 +130,15 @@ class InterpreterEngine:
         self._dynamic = any(d < 0 for spec in self.inputs for d in spec.shape)
         self._shapes = {int(details["index"]): tuple(map(int, details["shape"])) for _, details in inputs}
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return the outputs by name, as copies; a new shape of a dynamic input resets variable tensors.
 
         Raises:
-            InputError: a name, shape or dtype does not fit `inputs`.
+            InputError: a name, shape or dtype does not fit `inputs`, or those of the signature; or there is no such.
             EngineError: the engine failed, or is closed.
         """
+        if signature_key is not None:
+            return self._run_signature(signature_key, feeds)
         if not self._fit(feeds):
             # Slower: it takes open dimensions, and says what is wrong.
             check_feeds(feeds, self.inputs)
@@ -150,6 +153,23 @@ class InterpreterEngine:
                 return {name: np.asarray(interpreter.get_tensor(index)) for name, index in self._fetches}
             except _FOREIGN as error:
                 self._failed("cannot run the model", error)
+
+    def _run_signature(self, key: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        wanted = self.signatures.get(key)
+        if wanted is None:
+            raise InputError(f"the model has no signature {key!r}", hint=f"it has: {', '.join(self.signatures)}")
+        check_feeds(feeds, wanted.inputs)
+        _check_sizes(feeds)
+        with self._lock:
+            interpreter = self._opened()
+            # It gives open dimensions a shape of its own.
+            self._shapes.clear()
+            try:
+                # One that is kept would make the engine refuse every other run.
+                found = interpreter.get_signature_runner(key)(**feeds)
+            except _FOREIGN as error:
+                self._failed(f"cannot run signature {key!r} of the model", error)
+            return {spec.name: np.asarray(found[spec.name]) for spec in wanted.outputs}
 
     def _fit(self, feeds: Mapping[str, Array]) -> bool:
         if len(feeds) != len(self._exact):
@@ -185,9 +205,8 @@ class InterpreterEngine:
 
     def _resize(self, feeds: Mapping[str, Array]) -> None:
         changed = [(name, index) for name, index in self._feeds if feeds[name].shape != self._shapes.get(index)]
+        _check_sizes({name: feeds[name] for name, _ in changed})
         for name, index in changed:
-            if feeds[name].size == 0:
-                raise InputError(f"input {name!r}: shape {list(feeds[name].shape)} holds no element")
             # Forgotten first: if the engine fails half-way, the next run must not trust this shape.
             self._shapes.pop(index, None)
             self._interpreter.resize_tensor_input(index, feeds[name].shape, strict=True)
@@ -199,25 +218,41 @@ class InterpreterEngine:
         raise EngineError(f"{self.name} {self.version} {what}: {_reason(error)}") from None
 
 
+def _check_sizes(feeds: Mapping[str, Array]) -> None:
+    for name, value in feeds.items():
+        if value.size == 0:
+            raise InputError(f"input {name!r}: shape {list(value.shape)} holds no element")
+
+
 _Named = list[tuple[str, Mapping[str, Any]]]
 
 
-def _named_details(interpreter: Any) -> tuple[_Named, _Named]:
+def _named_details(interpreter: Any) -> tuple[dict[str, SignatureSpec], _Named, _Named]:
+    """Return each signature, and the details of the first graph's inputs and outputs by name."""
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    signatures = interpreter.get_signature_list()
-    if not signatures:
-        return _by_tensor_name(inputs), _by_tensor_name(outputs)
-    if len(signatures) > 1:
-        # The other ones may belong to another subgraph, where the same index is another tensor.
-        raise EngineError(
-            f"the model has {len(signatures)} signatures ({', '.join(sorted(signatures))}), expected at most one",
-            hint="convert it with the one signature that is to be run",
-        )
-    runner = interpreter.get_signature_runner()
+    runners = {key: interpreter.get_signature_runner(key) for key in sorted(interpreter.get_signature_list())}
+    if not runners:
+        return {}, _by_tensor_name(inputs), _by_tensor_name(outputs)
+    runner = _first_of(runners, inputs)
     named_inputs = _in_graph_order(runner.get_input_details(), inputs)
     if len({details["index"] for _, details in named_inputs}) != len({d["index"] for d in inputs}):
         raise EngineError(f"the signature names {len(named_inputs)} of the model's {len(inputs)} inputs")
-    return named_inputs, _in_graph_order(runner.get_output_details(), outputs)
+    told = {
+        key: SignatureSpec(inputs=_specs(one.get_input_details()), outputs=_specs(one.get_output_details()))
+        for key, one in runners.items()
+    }
+    return told, named_inputs, _in_graph_order(runner.get_output_details(), outputs)
+
+
+def _first_of(runners: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the signature that is run where none is named: the only one, or the first about the first graph."""
+    # In another graph the same index is another tensor, and has another name.
+    graph = {(details["index"], details["name"]) for details in inputs}
+    for key in sorted(runners, key=lambda key: (key != "serving_default", key)):
+        told = runners[key].get_input_details().values()
+        if len(runners) == 1 or {(details["index"], details["name"]) for details in told} == graph:
+            return runners[key]
+    raise EngineError(f"none of the model's signatures ({', '.join(runners)}) is about its first graph")
 
 
 def _by_tensor_name(details: Sequence[Mapping[str, Any]]) -> _Named:
@@ -240,6 +275,10 @@ def _in_graph_order(signature: Mapping[str, Any], graph: Sequence[Mapping[str, A
         if int(details["index"]) not in position:
             raise EngineError(f"the signature's {name!r} is neither an input nor an output of the model's graph")
     return sorted(signature.items(), key=lambda item: position[int(item[1]["index"])])
+
+
+def _specs(named: Mapping[str, Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(_spec(name, details) for name, details in named.items())
 
 
 def _spec(name: str, details: Mapping[str, Any]) -> TensorSpec:

@@ -29,13 +29,14 @@ TOOLCHAIN = "host"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """`signature_key` names the signature to keep where the file has several."""
+    """`signature_key` names the signature to keep where the file has several, unless all of them are to be kept."""
 
     signature_key: str = ""
+    keep_signatures: bool = False
 
 
 def convert(request: ConversionRequest) -> Conversion:
-    """Return the file, with one signature, and its outputs on the samples.
+    """Return the file, with one signature or all it has, and the outputs of one on the samples.
 
     A model that keeps state between calls (streaming) sees the samples as one stream, in order.
 
@@ -55,7 +56,10 @@ def convert(request: ConversionRequest) -> Conversion:
         for graph, operator in view.operators()
     )
     refuse_foreign_operators(data, stateful=stateful)
-    inputs, outputs, notes = _ports(view, options.signature_key)
+    keep = options.keep_signatures and len(view.signatures) > 1
+    inputs, outputs, notes = _ports(view, _first_key(view, options.signature_key) if keep else options.signature_key)
+    if keep:
+        notes = ("the other signatures are kept as they are; all that was measured or proven is of this one",)
     tensors = view.subgraphs[0].tensors
     input_specs = tuple(_spec(port.name, tensors[port.tensor]) for port in inputs)
     feeds = bind_feeds(request.feeds, input_specs, "calibration data")
@@ -64,7 +68,7 @@ def convert(request: ConversionRequest) -> Conversion:
     if any(-1 in tensors[port.tensor].shape_signature for port in inputs):
         data = with_fixed_batch(data)
         notes += ("the batch, left open in the file, is fixed to 1",)
-    if not _has_interface(view, inputs, outputs):
+    if not keep and not _has_interface(view, inputs, outputs):
         data = with_signature(data, inputs, outputs)
     if (stamped := stamp(data)) != data:
         data = stamped
@@ -100,6 +104,19 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
+def _first_key(view: ModelView, wanted: str) -> str:
+    """Return the signature that a device runs where none is named; see `edgepack_runtime.engines.Engine`."""
+    keys = sorted(
+        (s.key for s in view.signatures if s.subgraph == 0), key=lambda key: (key != "serving_default", key)
+    )
+    if not keys or wanted not in ("", keys[0]):
+        raise ConversionError(
+            f"where all signatures are kept, the first one is {', '.join(keys[:1]) or 'missing'}, not {wanted!r}",
+            hint="leave signature_key out; the first is of the file's first graph",
+        )
+    return keys[0]
+
+
 def _ports(view: ModelView, key: str) -> tuple[tuple[Port, ...], tuple[Port, ...], tuple[str, ...]]:
     """Return inputs and outputs in the graph's order, and what was decided about their names."""
     keys = [signature.key for signature in view.signatures]
@@ -108,7 +125,8 @@ def _ports(view: ModelView, key: str) -> tuple[tuple[Port, ...], tuple[Port, ...
     chosen = [s for s in view.signatures if s.key == key] if key else list(view.signatures)
     if len(chosen) > 1:
         raise ConversionError(
-            f"the model has {len(chosen)} signatures: {', '.join(keys)}", hint="choose one with --signature-key"
+            f"the model has {len(chosen)} signatures: {', '.join(keys)}",
+            hint="choose one with --signature-key, or keep_signatures",
         )
     graph = view.subgraphs[0]
     if not chosen:

@@ -83,6 +83,11 @@ def check_signature(view: ModelView) -> Signature:
         PassError: there is none, several, or one of another name.
     """
     keys = [s.key for s in view.signatures]
+    if len(keys) > 1:
+        raise PassError(
+            f"a model with several signatures ({', '.join(keys)}) is not quantized here",
+            hint="--precision float32 keeps all; or choose one with --signature-key, without keep_signatures",
+        )
     if keys != [SIGNATURE]:
         raise PassError(
             f"the model has the signatures {keys}, one named {SIGNATURE!r} is wanted",

@@ -34,7 +34,10 @@ def run(request: PassRequest) -> PassResult:
         SourceModelError: the bytes are no TFLite model.
     """
     read_options(Options, request.options)
-    check_signature(read_model(request.model))
+    view = read_model(request.model)
+    # One with several signatures, all of which are to be kept, stays what it is.
+    if len(view.signatures) < 2:
+        check_signature(view)
     scheme = scheme_of(request.model)
     data, notes = request.model, []
     if scheme == "float16":

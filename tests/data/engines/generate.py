@@ -41,6 +41,31 @@ class Dense(tf.Module):
         return {"y": tf.tanh(tf.matmul(x, self.weights))}
 
 
+class Codec(tf.Module):
+    """Two functions over the same weights: each becomes a signature with a graph of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = tf.Variable(np.random.default_rng(7).normal(size=(8, 4)).astype(np.float32))
+
+    @tf.function
+    def encode(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"code": tf.matmul(x, self.weights)}
+
+    @tf.function
+    def decode(self, gain: tf.Tensor, code: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"x": gain * tf.matmul(code, self.weights, transpose_b=True), "power": tf.reduce_sum(code * code)}
+
+
+def _codec() -> bytes:
+    module = Codec()
+    encode = module.encode.get_concrete_function(_spec("x", 1, 8))
+    decode = module.decode.get_concrete_function(_spec("gain", 1), _spec("code", 1, 4))
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={"encode": encode, "decode": decode})
+        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder, ["encode", "decode"]).convert())
+
+
 def _spec(name: str, *shape: int | None) -> tf.TensorSpec:
     return tf.TensorSpec(shape, tf.float32, name=name)
 
@@ -146,9 +171,12 @@ def main() -> None:
         "int8.tflite": _convert(Dense(), _spec("x", 1, 8), int8=True),
         "stateful.tflite": _svdf(),
         "custom_op.tflite": _with_custom_op(dense),
+        "codec.tflite": _codec(),
         "two_signatures.tflite": _with_two_signatures(dense),
     }
     for name, data in models.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         (HERE / name).write_bytes(data)
         print(name, len(data), file=sys.stderr)
 

@@ -107,6 +107,20 @@ def test_a_file_with_two_signatures_is_refused_until_one_is_chosen(tmp_path: Pat
         converted(tmp_path, "two_signatures.tflite", feeds_for("two_signatures.tflite"))
 
 
+def test_all_signatures_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    feeds = {"code": np.ones((4, 1, 4), np.float32), "gain": np.ones((4, 1), np.float32)}
+    conversion = converted(tmp_path, "codec.tflite", feeds, keep_signatures=True)
+    assert sorted(s.key for s in read_model(conversion.tflite).signatures) == ["decode", "encode"]
+    assert [spec.name for spec in conversion.inputs] == ["code", "gain"]
+    assert any("other signatures are kept" in note for note in conversion.notes)
+
+
+def test_the_first_of_signatures_that_are_all_kept_is_not_for_the_user_to_choose(tmp_path: Path) -> None:
+    feeds = {"x": np.ones((4, 1, 8), np.float32)}
+    with pytest.raises(ConversionError, match="the first one is decode, not 'encode'"):
+        converted(tmp_path, "codec.tflite", feeds, keep_signatures=True, signature_key="encode")
+
+
 def test_the_chosen_signature_is_the_one_kept(tmp_path: Path) -> None:
     name = "two_signatures.tflite"
     keys = [s.key for s in read_model((ENGINES / name).read_bytes()).signatures]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -174,6 +175,22 @@ def test_tensors_of_one_name_are_told_apart() -> None:
 def test_calibration_data_that_does_not_fit_is_refused(calibration: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(PassError, match=message):
         full_integer.run(dataclasses.replace(request("digits"), calibration=calibration))
+
+
+CODEC = Path(__file__).parents[2] / "data" / "engines" / "codec.tflite"
+
+
+def test_a_model_with_several_signatures_stays_as_it_is_in_float32() -> None:
+    codec = dataclasses.replace(request("digits"), model=CODEC.read_bytes())
+    keys = [signature.key for signature in read_model(float32.run(codec).model).signatures]
+    assert sorted(keys) == ["decode", "encode"]
+
+
+@pytest.mark.parametrize("module", [dynamic_range, float16])
+def test_a_model_with_several_signatures_is_not_quantized(module: ModuleType) -> None:
+    codec = dataclasses.replace(request("digits"), model=CODEC.read_bytes())
+    with pytest.raises(PassError, match=r"several signatures \(decode, encode\)"):
+        module.run(codec)
 
 
 @pytest.mark.parametrize("module", [dynamic_range, full_integer])

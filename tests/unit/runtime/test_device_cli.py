@@ -243,6 +243,18 @@ def test_an_output_that_cannot_be_written_is_refused(call, output, complaint):
     assert refusal(answer).startswith(complaint)
 
 
+def test_another_signature_is_run_by_its_key(call, folder):
+    (folder / "m.edgepack").write_bytes(realbundle.bundle("codec"))
+    np.savez(folder / "in.npz", x=np.ones((3, 8), np.float32))
+    assert call(*RUN, "--signature-key", "encode")[0] == 0
+    with np.load(folder / "out.npz") as found:
+        assert {name: found[name].shape for name in found} == {"code": (3, 1, 4)}
+
+
+def test_a_signature_that_is_not_there_is_refused_by_name(call):
+    assert refusal(call(*RUN, "--signature-key", "encode")) == "the model has no signature 'encode'"
+
+
 def test_outputs_may_be_called_like_a_parameter_of_numpy(tmp_path):
     from edgepack_runtime.cli import _save
 

@@ -235,9 +235,81 @@ def test_no_thread_at_all_is_refused(name: str):
         open_model(name, "two_by_two.tflite", num_threads=0)
 
 
-def test_two_signatures_are_refused(name: str):
-    with pytest.raises(EngineError, match=r"2 signatures \(other, serving_default\)"):
-        open_model(name, "two_signatures.tflite")
+@pytest.fixture
+def codec(name: str) -> Iterator[Engine]:
+    engine = open_model(name, "codec.tflite")
+    yield engine
+    engine.close()
+
+
+X = np.arange(8, dtype=np.float32)[None]
+WEIGHTS = np.random.default_rng(7).normal(size=(8, 4)).astype(np.float32)
+
+
+def decoding(gain: float = 2.0) -> dict[str, np.ndarray]:
+    return {"code": np.ones((1, 4), np.float32), "gain": np.array([gain], np.float32)}
+
+
+def test_of_several_signatures_the_first_graphs_is_run_where_none_is_named(codec: Engine):
+    assert [str(spec) for spec in codec.inputs] == ["code: float32[1, 4]", "gain: float32[1]"]
+    np.testing.assert_allclose(codec.run(decoding())["x"], 2 * WEIGHTS.sum(1)[None], rtol=1e-5)
+
+
+def test_each_signature_says_what_it_takes_and_gives(codec: Engine):
+    told = {key: [str(spec) for spec in (*s.inputs, *s.outputs)] for key, s in codec.signatures.items()}
+    assert told == {
+        "decode": ["code: float32[1, 4]", "gain: float32[1]", "power: float32[]", "x: float32[1, 8]"],
+        "encode": ["x: float32[1, 8]", "code: float32[1, 4]"],
+    }
+
+
+def test_each_signature_runs_its_own_graph_whatever_ran_before(codec: Engine):
+    for gain in (1.0, 2.0, 3.0):
+        np.testing.assert_allclose(codec.run({"x": X}, "encode")["code"], X @ WEIGHTS, rtol=1e-5)
+        np.testing.assert_allclose(codec.run(decoding(gain))["x"], gain * WEIGHTS.sum(1)[None], rtol=1e-5)
+        assert float(codec.run(decoding(), "decode")["power"]) == 4.0
+
+
+def test_a_signature_that_is_not_there_is_refused_with_those_that_are(codec: Engine):
+    with pytest.raises(InputError, match="no signature 'encodes'") as refused:
+        codec.run({"x": X}, "encodes")
+    assert refused.value.hint == "it has: decode, encode"
+
+
+def test_a_signatures_inputs_have_to_fit_it(codec: Engine):
+    with pytest.raises(InputError, match=r"inputs named \['x'\] were given, the model takes \['code', 'gain'\]"):
+        codec.run({"x": X}, "decode")
+
+
+def test_a_closed_engine_runs_no_signature(codec: Engine):
+    codec.close()
+    with pytest.raises(EngineError, match="closed"):
+        codec.run({"x": X}, "encode")
+
+
+def test_two_signatures_over_one_graph_give_the_same(name: str):
+    engine = open_model(name, "two_signatures.tflite")
+    named = [engine.run({"x": X}, key)["y"] for key in (None, "serving_default", "other")]
+    engine.close()
+    np.testing.assert_array_equal(named[0], named[1])
+    np.testing.assert_array_equal(named[0], named[2])
+
+
+def test_a_signature_with_an_open_dimension_leaves_the_next_run_its_own_shape(name: str):
+    engine = open_model(name, "dynamic_batch.tflite")
+    one, three = np.ones((1, 8), np.float32), np.ones((3, 8), np.float32)
+    shapes = [
+        engine.run({"x": x}, key)["y"].shape for x, key in ((one, None), (three, "serving_default"), (one, None))
+    ]
+    engine.close()
+    assert shapes == [(1, 4), (3, 4), (1, 4)]
+
+
+def test_a_signature_is_not_run_on_nothing(name: str):
+    engine = open_model(name, "dynamic_batch.tflite")
+    with pytest.raises(InputError, match="holds no element"):
+        engine.run({"x": np.ones((0, 8), np.float32)}, "serving_default")
+    engine.close()
 
 
 @pytest.mark.parametrize("bad", ["onnxruntime", "../tflite-runtime", "_interpreter", "-interpreter", ""])

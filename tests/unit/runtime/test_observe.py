@@ -149,6 +149,14 @@ def test_a_run_that_ends_in_a_foreign_error_is_counted_as_failed():
     assert meter.metrics(**NAMES).failed == 1
 
 
+def test_a_run_without_the_input_that_counts_samples_is_one_sample():
+    meter = Meter("x")
+    meter.timed(dict, {"code": np.ones((3, 4))})
+    meter.timed(dict, {"x": np.float32(1)})
+    found = meter.metrics(model="m", version="1", profile="p", engine="e")
+    assert (found.runs, found.samples) == (2, 2)
+
+
 def test_the_samples_of_a_run_are_the_first_dimension_that_the_model_leaves_open():
     meter = Meter("x")
     for size in (4, 3):

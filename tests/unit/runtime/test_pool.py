@@ -76,6 +76,15 @@ def test_the_outputs_are_in_the_manifests_order(session):
         assert list(pool.run(golden().inputs)) == ["yes", "maybe"]
 
 
+def test_a_pool_runs_another_signature_by_its_key(tmp_path):
+    path = tmp_path / "codec.edgepack"
+    path.write_bytes(realbundle.bundle("codec"))
+    with open_bundle(path, device=realbundle.device()) as session, session.pool(2) as pool:
+        found = pool.run({"x": np.ones((1, 8), np.float32)}, signature_key="encode")
+        alone = session.run({"x": np.ones((1, 8), np.float32)}, signature_key="encode")
+    np.testing.assert_array_equal(found["code"], alone["code"])
+
+
 def test_a_pool_and_its_session_share_one_decrypted_copy(session):
     before = decrypted_copies()
     with session.pool(3):

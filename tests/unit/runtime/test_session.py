@@ -96,6 +96,21 @@ def test_the_specs_are_the_manifests_in_its_order(session):
     assert list(session.run(feeds())) == ["yes", "maybe"]
 
 
+def test_another_signature_of_the_model_is_run_by_its_key(write):
+    x = np.ones((1, 8), np.float32)
+    with open_bundle(write(realbundle.bundle("codec")), device=realbundle.device()) as session:
+        code = session.run({"x": x}, signature_key="encode")["code"]
+        assert session.signatures["encode"].outputs[0].shape == code.shape == (1, 4)
+        assert session.metrics().runs == 1
+        assert session.self_test().holds
+
+
+def test_a_signature_the_model_has_not_is_refused_and_counted(session):
+    with pytest.raises(InputError, match="no signature 'encode'"):
+        session.run(feeds(), signature_key="encode")
+    assert session.metrics().refused == 1
+
+
 def test_the_engine_is_told_by_name_and_version(session):
     assert session.engine == f"{realbundle.ENGINE} {realbundle.VERSION}"
 
