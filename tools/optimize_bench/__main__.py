@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from edgepack.builder import _prepare
+from edgepack.cli.request import module_from
 from edgepack.inputs import read_inputs
 from edgepack.optimize import Optimize
 from edgepack.recipe import Recipe
 from edgepack.reporter import Reporter
+from edgepack_runtime.errors import EdgepackError
 from edgepack_runtime.profile import SCHEMES
 from tools.optimize_bench.cases import CASES, Case
-from tools.optimize_bench.others import stock_models, tensorflow_models
+from tools.optimize_bench.others import onnx2tf_models, stock_models, tensorflow_models
 from tools.optimize_bench.rows import Row, auto_rows, fixed_rows, foreign_row, table
 
 
@@ -30,8 +32,8 @@ class _Loud(Reporter):
         print(text, flush=True)
 
 
-def _bench(folder: Path, case: Case, asked: argparse.Namespace) -> list[Row]:
-    data = case.data(folder)
+def _bench(case: Case, asked: argparse.Namespace) -> list[Row]:
+    data = case.data(asked.folder)
     reporter = _Loud()
     with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as scratch:
         calibration, evaluation = Path(scratch) / "calibration.npz", Path(scratch) / "evaluation.npz"
@@ -39,23 +41,24 @@ def _bench(folder: Path, case: Case, asked: argparse.Namespace) -> list[Row]:
         labels = {} if data.labels is None else {"y": data.labels}
         np.savez(evaluation, x=data.evaluation, **labels)  # type: ignore[arg-type]
         recipe = Recipe(
-            model=folder / case.model,
+            model=asked.folder / case.model,
             calibration=calibration,
             evaluation=evaluation,
             profiles=(asked.profile,),
             output=asked.output / Path(case.model).stem,
             gate=case.gate,
+            module=module_from(str(asked.folder / case.module)) if case.module else None,
             optimize=Optimize(search="auto", candidates=asked.candidates, objective=asked.objective),
         )
         work = _prepare(recipe, read_inputs(recipe, reporter), False, reporter)
         rows = list(fixed_rows(work, reporter))
-        for name, made in stock_models(work):
+        foreign = [*stock_models(work)]
+        if case.trained:
+            foreign += tensorflow_models(asked.folder / case.trained, data.calibration)
+        if case.onnx:
+            foreign += onnx2tf_models(asked.folder / case.onnx, data.calibration)
+        for name, made in foreign:
             rows.append(foreign_row(name, made, work) if isinstance(made, bytes) else Row(name=name, verdict=made))
-        if case.saved_model:
-            for name, made in tensorflow_models(folder / case.saved_model, data.calibration):
-                rows.append(
-                    foreign_row(name, made, work) if isinstance(made, bytes) else Row(name=name, verdict=made)
-                )
         rows += auto_rows(work, reporter)
     return rows
 
@@ -94,10 +97,17 @@ def main() -> int:
     faults = 0
     for name in asked.names or CASES:
         case = CASES[name]
-        rows = _bench(asked.folder, case, asked)
-        print(f"\n## {name}: {case.gate.metric or 'accuracy'}, at most {case.gate.max_drop:g}\n")
-        print(table(rows), flush=True)
-        print(_beaten(rows), flush=True)
+        try:
+            rows = _bench(case, asked)
+        except EdgepackError as error:
+            faults += 1
+            print(f"\nFAULT: {name}: {error.message}", flush=True)
+            continue
+        text = f"## {name}: {case.gate.metric or 'accuracy'}, at most {case.gate.max_drop:g}\n\n{table(rows)}\n"
+        text += f"{_beaten(rows)}\n"
+        print(f"\n{text}", flush=True)
+        asked.output.mkdir(parents=True, exist_ok=True)
+        (asked.output / f"{name}.md").write_text(text, "utf-8")
         for fault in _judged(rows):
             faults += 1
             print(f"FAULT: {fault}", flush=True)

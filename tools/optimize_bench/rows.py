@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,10 @@ from edgepack.lab import LabResult
 from edgepack.passoptions import PassOrder
 from edgepack.release import Work
 from edgepack.reporter import Reporter
+from edgepack.timing import take_turns
+from edgepack_runtime.engines import load
 from edgepack_runtime.errors import EdgepackError, EngineError
+from edgepack_runtime.plaintext import PlaintextModel
 from edgepack_runtime.tensors import Array
 
 __all__ = ["Row", "auto_rows", "fixed_rows", "foreign_row", "table"]
@@ -102,20 +105,54 @@ def foreign_row(name: str, model: bytes, work: Work) -> Row:
         lab = work.bench.replay(changed, profile, feeds)
         outputs = _real(lab, view.subgraphs[signature.subgraph].tensors, signature)
         reference = work.samples.evaluated(work.samples.standard)
-        named = {wanted: outputs[wanted] for wanted in reference}
+        named = _named(outputs, reference)
+        ratio = _ratio(model, feeds, work)
         drops = measure_drop(work.recipe.gate, reference, work.samples.evaluated(named), work.samples.labels)
     except (EngineError, WorkerError, SourceModelError, EdgepackError, KeyError) as error:
         return Row(name=name, size=len(model), verdict=f"does not run: {str(error)[:120]}")
     inside = all(drop.verdict is Verdict.HOLDS for drop in drops)
     outside = ", ".join(d.check for d in drops if d.verdict is Verdict.WORSE)
     verdict = "inside" if inside else f"outside: {outside}" if outside else "not enough samples"
-    return Row(name=name, size=len(model), drops=drops, verdict=verdict)
+    return Row(name=name, size=len(model), ratio=ratio, drops=drops, verdict=verdict)
+
+
+def _named(outputs: Mapping[str, Array], reference: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the outputs by our names: a tool may call them otherwise, where there is only one of a shape."""
+    found = {}
+    for name, wanted in reference.items():
+        alike = [other for other, values in outputs.items() if values.shape[1:] == wanted.shape[1:]]
+        found[name] = outputs[name] if name in outputs or len(alike) != 1 else outputs[alike[0]]
+    return found
+
+
+def _ratio(model: bytes, feeds: Mapping[str, Array], work: Work) -> float:
+    """Return the model's time against the float model's, by turns; their inputs may be of other types."""
+    (profile,) = work.inputs.profiles
+    first = {name: np.asarray(values[0], order="C") for name, values in feeds.items()}
+    usual = {name: np.asarray(values[0], order="C") for name, values in work.samples.feeds.items()}
+
+    def fill(content: bytes) -> Callable[[memoryview], None]:
+        def into(view: memoryview) -> None:
+            view[:] = content
+
+        return into
+
+    with (
+        PlaintextModel(len(model), fill(model)) as one,
+        PlaintextModel(len(work.bench.beside), fill(work.bench.beside)) as other,
+    ):
+        threads = profile.engine.num_threads
+        mine = load(profile.engine.name, one.path or "", num_threads=threads)
+        floating = load(profile.engine.name, other.path or "", num_threads=threads)
+        mine.run(first), floating.run(usual)
+        return take_turns(lambda: mine.run(first), lambda: floating.run(usual)).ratio
 
 
 def _stored(feeds: Mapping[str, Array], tensors: tuple, signature: Signature) -> dict[str, Array]:  # type: ignore[type-arg]
     found = {}
     for name, index in signature.inputs:
-        tensor, values = tensors[index], feeds[name]
+        tensor = tensors[index]
+        values = feeds[name] if name in feeds or len(feeds) > 1 else next(iter(feeds.values()))
         if tensor.dtype in ("int8", "uint8", "int16") and tensor.scales:
             limits = np.iinfo(tensor.dtype)
             whole = np.round(values / tensor.scales[0]) + tensor.zero_points[0]
