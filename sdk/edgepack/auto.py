@@ -97,11 +97,16 @@ def search_for(work: Work, profile: DeviceProfile, reporter: Reporter) -> tuple[
     path = folder / f"{work.recipe.product}-{profile.name}.candidates"
     with open_journal(path, _build_digest(work, profile), Trial, reporter.say) as journal:
         bench = _Measuring(hunt, journal)
-        for scheme in _schemes(work, profile):
-            bench.measure(work.recipe.passes.order(scheme, hunt.engine), scheme)
-        _mix(hunt, bench)
-        trials = tuple(bench.trials)
-    return _judged(hunt, trials)
+        try:
+            for scheme in _schemes(work, profile):
+                bench.measure(work.recipe.passes.order(scheme, hunt.engine), scheme)
+            _mix(hunt, bench)
+            return _judged(hunt, tuple(bench.trials))
+        except (KeyboardInterrupt, SystemExit):
+            reporter.say(
+                f"stopped: {len(bench.trials)} candidates are kept in {path}; the same command goes on there"
+            )
+            raise
 
 
 def _mix(hunt: _Hunt, bench: _Measuring) -> None:

@@ -25,30 +25,61 @@ def command(folder: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def searched(shop, tmp_path_factory):
-    """The search, killed with its second candidate under way, and run again."""
-    folder = tmp_path_factory.mktemp("search")
-    environment = os.environ | {"EDGEPACK_HOME": str(shop.folder / "identity")}
+def _as_in_a_terminal() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def stopped(shop, folder: Path, number: signal.Signals, lines: int) -> tuple[int, str, bytes]:
+    """Stop the search as a terminal does, all its processes, once its journal has so many lines."""
     journal = folder / "auto" / "digits-raspberry-pi-4.candidates"
-    process = subprocess.Popen(command(shop.folder), cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(shop.folder),
+        cwd=folder,
+        env=os.environ | {"EDGEPACK_HOME": str(shop.folder / "identity")},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_as_in_a_terminal,  # noqa: PLW1509 - one thread
+    )
     deadline = time.monotonic() + 240
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 2:
+    while not journal.exists() or journal.read_bytes().count(b"\n") < lines:
         assert time.monotonic() < deadline, "no candidate was measured"
-        assert process.poll() is None, "the build ended before it could be killed"
+        assert process.poll() is None, "the build ended before it could be stopped"
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept = journal.read_bytes()
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said, journal.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def interrupted(shop, tmp_path_factory):
+    """The search, stopped by Ctrl-C with its second candidate under way."""
+    folder = tmp_path_factory.mktemp("search")
+    return folder, stopped(shop, folder, signal.SIGINT, 2)
+
+
+@pytest.fixture(scope="module")
+def searched(shop, interrupted):
+    """The search gone on with, killed with its third candidate under way, and run again."""
+    folder, _ = interrupted
+    _, _, kept = stopped(shop, folder, signal.SIGKILL, 3)
     done = shop.run(*command(shop.folder, "--json")[3:], cwd=folder)
     assert done.code == 0, done.err
-    return done, kept, journal.read_bytes()
+    return done, kept, (folder / "auto" / "digits-raspberry-pi-4.candidates").read_bytes()
 
 
-def test_a_killed_search_goes_on_with_what_it_measured(searched):
+def test_ctrl_c_ends_a_search_in_one_line_that_says_what_is_kept(interrupted):
+    _, (code, said, _) = interrupted
+    told = "stopped: 1 candidates are kept in auto/digits-raspberry-pi-4.candidates; the same command goes on there"
+    last = [line for line in said.splitlines() if line.strip()][-1]
+    assert (code, told in last, "Traceback" in said) == (130, True, False), said
+
+
+def test_a_killed_search_goes_on_with_what_it_measured(interrupted, searched):
     done, kept, after = searched
-    assert "1 candidates were measured before; they are not measured again" in done.err
+    assert "2 candidates were measured before; they are not measured again" in done.err
     assert after.startswith(kept)
+    assert kept.startswith(interrupted[1][2])
 
 
 def test_the_smallest_candidate_within_the_budget_is_shipped(searched):
