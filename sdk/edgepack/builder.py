@@ -150,9 +150,9 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
 def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str, ...]:
     """Return what makes the evaluation worth less than it looks; it is told, and signed with the other notes."""
     if inputs.evaluation is None:
-        return ()
+        return inputs.notes
     doubts = [
-        *inputs.evaluation.notes,
+        *inputs.notes,
         *function_notes(recipe.gate),
         *source_doubts(recipe.gate, samples.evaluated(samples.standard), samples.labels),
     ]

@@ -108,10 +108,17 @@ def dataset_of(path: Path, arrays: Mapping[str, Array], digest: str, where: str)
     labels = [name for name in LABEL_NAMES if name in arrays]
     if len(labels) > 1:
         raise DatasetError(f"{where}: labels stand under {' and '.join(labels)}; keep one of them")
-    label_array = arrays[labels[0]] if labels else None
+    label_array = _plain(arrays[labels[0]]) if labels else None
     feeds = {name: array for name, array in arrays.items() if name not in labels}
     _check(feeds, label_array, where)
     return Dataset(path=path, feeds=feeds, labels=label_array, digest=digest)
+
+
+def _plain(labels: Array) -> Array:
+    """Return the labels in a dtype that other processes are told: no unsigned or foreign byte order of any width."""
+    if str(labels.dtype) in DTYPES or labels.dtype.kind not in "iuf":
+        return labels
+    return labels.astype(np.float64 if labels.dtype.kind == "f" else np.int64)
 
 
 def _check(arrays: Mapping[str, Array], labels: Array | None, where: str) -> None:
@@ -128,6 +135,8 @@ def _check(arrays: Mapping[str, Array], labels: Array | None, where: str) -> Non
     if labels is not None:
         if labels.ndim == 0 or labels.dtype.kind not in "iufb":
             raise DatasetError(f"{where}: labels must be numbers, one or more a sample, got {labels.dtype}")
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise DatasetError(f"{where}: the labels hold NaN or infinity")
         lengths["labels"] = len(labels)
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} {count}" for name, count in lengths.items())

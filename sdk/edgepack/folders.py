@@ -111,7 +111,7 @@ def load_folder(
         feeds={name or UNNAMED: samples},
         labels=None if listing.classes is None else np.repeat(np.array(listing.classes, np.int64), counts),
         digest=digest,
-        notes=_notes(where, counts),
+        notes=_notes(where, counts) if what == "evaluation" else (),
     )
 
 

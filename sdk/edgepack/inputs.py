@@ -13,8 +13,10 @@ from edgepack.errors import DatasetError, RecipeError
 from edgepack.folders import load_folder, prepare_arrays
 from edgepack.keys import development_identity
 from edgepack.model import SourceModel
+from edgepack.owndata import load_made
 from edgepack.pack import Release, require_zstd
 from edgepack.profiles import load_profile
+from edgepack.reading import DataFunction
 from edgepack.recipe import Recipe, expiry
 from edgepack.recipients import read_recipient
 from edgepack.reporter import Reporter
@@ -48,6 +50,12 @@ class BuildInputs(SourceInputs):
     profiles: tuple[DeviceProfile, ...]
     labels: tuple[str, ...]
     release: Release = field(repr=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What has to be known of the data."""
+        given = (self.calibration, self.training, self.evaluation)
+        return tuple(note for data in given if data is not None for note in data.notes)
 
 
 def read_inputs(
@@ -141,12 +149,14 @@ def read_source(recipe: Recipe) -> SourceInputs:
     return SourceInputs(source=source, calibration=calibration, evaluation=evaluation)
 
 
-def _data(path: Path, what: str, recipe: Recipe, labels: tuple[str, ...]) -> Dataset:
-    if path.is_dir():
-        return load_folder(path, what, recipe.processing, labels, recipe.reading.windows)
-    if path.suffix.lower() == SUFFIX:
-        return load_csv(path, what, recipe.reading, labels)
-    return prepare_arrays(load_dataset(path, what), recipe.processing, what)
+def _data(source: Path | DataFunction, what: str, recipe: Recipe, labels: tuple[str, ...]) -> Dataset:
+    if isinstance(source, DataFunction):
+        return prepare_arrays(load_made(source, what), recipe.processing, what)
+    if source.is_dir():
+        return load_folder(source, what, recipe.processing, labels, recipe.reading.windows)
+    if source.suffix.lower() == SUFFIX:
+        return load_csv(source, what, recipe.reading, labels)
+    return prepare_arrays(load_dataset(source, what), recipe.processing, what)
 
 
 def _read_labels(path: Path | None) -> tuple[str, ...]:

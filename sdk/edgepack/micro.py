@@ -289,7 +289,7 @@ def _files(
         "calibration_sha256": inputs.calibration.digest,
         "evaluation_sha256": "" if inputs.evaluation is None else inputs.evaluation.digest,
         "steps": [{name: value for name, value in step.items() if name != "seconds"} for step in steps],
-        "notes": list(converted.notes),
+        "notes": [*converted.notes, *inputs.notes],
         "evidence": [
             {name: value for name, value in asdict(item).items() if value is not None}
             for item in (*converted.parity, *judged.evidence)

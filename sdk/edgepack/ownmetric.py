@@ -8,11 +8,8 @@ attribute ``lower_is_better``, set to True.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +21,13 @@ from edgepack.errors import RecipeError, WorkerError
 from edgepack.gate import LABELS, Drop, Gate, MetricFunction, verdict_on
 from edgepack.intervals import RESAMPLES, Interval, Measured, Pair, bootstrap
 from edgepack.scoring import MeanPair
+from edgepack.usercode import load_function, reason
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.tensors import Array
 
 __all__ = ["OwnRequest", "OwnResult", "function_notes", "measure_drops", "run"]
 
-_OWN_MODULE = "edgepack_user_metric"
 # A function of all samples at once is called on as many drawings as the time allows, down to the last of these.
 _RESAMPLES = (RESAMPLES, 1000, 500, 200)
 _LEFT_OUT = 200
@@ -154,7 +151,7 @@ class _Own:
 
     def __init__(self, request: OwnRequest) -> None:
         self.name = f"{request.path.name}:{request.entry}"
-        self.function = _load(request, self.name)
+        self.function = load_function(request.path, request.entry, f"--metric {self.name}")
         self.sign = -1.0 if getattr(self.function, "lower_is_better", False) else 1.0
         self.request = request
         self.truth: Mapping[str, Array] | Array = request.source if request.labels is None else request.labels
@@ -200,7 +197,7 @@ class _Own:
         try:
             found = self.function(given, truth)
         except (Exception, SystemExit) as error:
-            raise RecipeError(f"--metric {self.name} fails: {_reason(error, self.request.path)}") from error
+            raise RecipeError(f"--metric {self.name} fails: {reason(error, self.request.path)}") from error
         return self._checked(found, len(picks))
 
     def _checked(self, found: Any, count: int) -> Array:
@@ -238,36 +235,3 @@ class _WholePair:
             for side in (request.source, request.candidate)
         )
         return before, after
-
-
-def _load(request: OwnRequest, name: str) -> Callable[[Mapping[str, Array], Any], Any]:
-    spec = importlib.util.spec_from_file_location(_OWN_MODULE, request.path)
-    if spec is None or spec.loader is None:
-        raise RecipeError(f"--metric {name}: {request.path.name} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[_OWN_MODULE] = module
-    try:
-        spec.loader.exec_module(module)
-    except ModuleNotFoundError as error:
-        raise RecipeError(
-            f"--metric {name}: it imports {error.name!r}, which is not there when it runs",
-            hint="one file that imports numpy, the standard library and what is installed beside edgepack",
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise RecipeError(f"--metric {name} fails when it is imported: {_reason(error, request.path)}") from error
-    function = getattr(module, request.entry, None)
-    if not callable(function):
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == _OWN_MODULE]
-        raise RecipeError(
-            f"--metric {name}: there is no function {request.entry!r}; {request.path.name} defines "
-            f"{', '.join(own) or 'nothing'}"
-        )
-    return function  # type: ignore[no-any-return]
-
-
-def _reason(error: BaseException, path: Path) -> str:
-    """Return the error in one line, with the last line of the user's file that it went through."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
-    text = str(error).strip().split("\n")[0]
-    where = f" ({path.name}, line {lines[-1]})" if lines else ""
-    return f"{type(error).__name__}{': ' if text else ''}{text}{where}"

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgepack.errors import RecipeError
 from edgepack.recordings import MAX_WINDOWS
 from edgepack_runtime._fields import Fields
 from edgepack_runtime.tensors import DTYPES
 
-__all__ = ["Reading", "take_reading"]
+__all__ = ["DataFunction", "Reading", "take_reading"]
 
 _NUMBERS = tuple(name for name in DTYPES if name != "bool")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFunction:
+    """A function of the user's own that makes data: its file, its name in it, and the path it is `given`, if any."""
+
+    path: Path
+    entry: str
+    given: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.entry}" + ("" if self.given is None else f":{self.given}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from edgepack.gate import Gate, take_gate
 from edgepack.optimize import Optimize, take_optimize
 from edgepack.passoptions import PassOptions, check_options, take_passes
 from edgepack.preparation import Preparation, take_preparation
-from edgepack.reading import Reading, take_reading
+from edgepack.reading import DataFunction, Reading, take_reading
 from edgepack.signers import is_key_uri
 from edgepack.training_steps import TrainingStep, take_training
 from edgepack_runtime._fields import Fields, canonical_json
@@ -79,23 +79,23 @@ class Recipe:
     `compress` makes bundles that only devices with zstandard open; `emulate` has each of them run on its emulated
     board first. `calibration_halves` is how often a model is made again from half of the samples. `via` are the roads
     the conversion may take (`edgepack.roads`), empty means all, `layout` is as for `parse_layout`. `trust_source`
-    lets code in the source model run, `module` is the user's own code; neither can stand in a file, which may come
-    from a stranger.
+    lets code in the source model run, `module` is the user's own code, as is a function that makes data; none of them
+    can stand in a file, which may come from a stranger.
 
     Raises:
         RecipeError: a name or figure is wrong; the message says which are possible.
     """
 
     model: Path
-    calibration: Path
+    calibration: Path | DataFunction
     profiles: tuple[str, ...]
     output: Path
     name: str = ""
     version: str = "1"
     licence: str = ""
     labels: Path | None = None
-    evaluation: Path | None = None
-    training_set: Path | None = None
+    evaluation: Path | DataFunction | None = None
+    training_set: Path | DataFunction | None = None
     training: tuple[TrainingStep, ...] = ()
     calibration_halves: int = 0
     reading: Reading = field(default_factory=Reading)

@@ -48,7 +48,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"", "_confine", "_magic", "_zips", "errors", "pkcs8", "reporter", "signers"}),
     frozenset({"_toml", "_wire", "dataset", "evaluate", "flatbuffer", "keys", "model", "pack", "passphrase"})
     | {"localprofile", "probed", "profile_text"}
-    | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients"}
+    | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients", "usercode"}
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
     | {"greedy", "intervals", "layer_sums", "metrics", "optimize", "pareto", "recordings", "scoring", "timing"}
     | {"_flatbuffer_share", "training", "training._maths", "training._settings"},
@@ -66,7 +66,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         "worker",
     },
     frozenset({"converters._hdf5_links", "converters._saved_model_ops", "decisions", "micro_text", "recipe"})
-    | {"folders", "layer_match", "layer_measure", "untrained"},
+    | {"folders", "layer_match", "owndata", "layer_measure", "untrained"},
     frozenset({"converters._edges", "converters._onnx_engine", "converters._onnx_float32"})
     | {"converters._onnx_advice", "converters._onnx_disputed", "converters._onnx_recurrent"}
     | {"converters._onnx_products"}

@@ -21,7 +21,8 @@ def build(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="Real input samples: .npz with one array an input, .npy, .csv, or a folder of pictures or .wav."
+            help="Real input samples: .npz with one array an input, .npy, .csv, a folder of pictures or "
+            ".wav, or a function of your own, FILE.py:FUNCTION[:PATH], run in a child process."
         ),
     ] = None,
     evaluation: Annotated[
@@ -207,7 +208,7 @@ def build(
     profile gets a folder instead: the model, the same as C, and signed evidence.
     """
     from edgepack.builder import build as run_build
-    from edgepack.cli.request import Overrides, metric_from, module_from, recipe_from
+    from edgepack.cli.request import Overrides, data_from, metric_from, module_from, recipe_from
     from edgepack.cli.show import ConsoleReporter, show_build
     from edgepack.cli.show_micro import show_micro_build
     from edgepack.cli.show_search import show_searches
@@ -220,9 +221,9 @@ def build(
         Overrides(
             model=model,
             profiles=tuple(profile or ()),
-            calibration=calibration,
-            evaluation=evaluation,
-            training_set=training_set,
+            calibration=data_from(calibration, "--calibration"),
+            evaluation=data_from(evaluation, "--evaluation"),
+            training_set=data_from(training_set, "--training-set"),
             train=tuple(train or ()),
             calibration_halves=calibration_halves,
             windows=windows,

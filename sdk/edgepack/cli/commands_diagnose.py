@@ -25,7 +25,7 @@ def diagnose(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Samples to look at: .npz with one array an input, or .npy. Default: the recipe's."),
+        typer.Option(help="Samples to look at, as build takes them. Default: the recipe's."),
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="How to quantize the source: full_integer, dynamic_range, float16.")
@@ -57,7 +57,7 @@ def diagnose(
     Each layer is run as part of the model, and by itself on what the float model computes before it; and what its own
     error alone does to the outputs is measured. Exit code 0 if nothing is wrong, 1 if something is.
     """
-    from edgepack.cli.request import module_from
+    from edgepack.cli.request import data_from, module_from
     from edgepack.cli.request_diagnose import Question, ask
     from edgepack.cli.show import ConsoleReporter
     from edgepack.cli.show_diagnose import show_diagnosis
@@ -66,10 +66,10 @@ def diagnose(
     question = Question(
         model=model,
         float_model=float_model,
-        data=data,
+        data=data_from(data, "--data"),
         precision=precision,
         profile=profile,
-        calibration=calibration,
+        calibration=data_from(calibration, "--calibration"),
         inputs=tuple(input_shape or ()),
         via=tuple(via or ()),
         module=module_from(module),

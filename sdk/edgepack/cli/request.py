@@ -13,6 +13,7 @@ from edgepack.keys import Identity, development_identity, identity_in, read_key
 from edgepack.passoptions import parse_pass_options
 from edgepack.passphrase import ask_terminal_twice, passphrase_from
 from edgepack.profiles import load_profile
+from edgepack.reading import DataFunction
 from edgepack.recipe import FILE_NAME, Recipe, UserModule, load_recipe
 from edgepack.recipients import read_recipient
 from edgepack.training_steps import parse_train
@@ -27,6 +28,7 @@ from edgepack_runtime.trust import TrustedKeys
 
 __all__ = [
     "Overrides",
+    "data_from",
     "device_key_from",
     "enrolled_from",
     "key_id_from",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _READING = ("windows", "label_column", "csv_dtype")
+_DATA_FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<entry>[A-Za-z_][A-Za-z0-9_]*)(:(?P<given>.+))?")
 _OPTIMIZE = ("max_latency", "max_size", "search", "objective", "candidates", "seed")
 
 
@@ -47,9 +50,9 @@ class Overrides:
 
     model: Path | None
     profiles: tuple[str, ...]
-    calibration: Path | None
-    evaluation: Path | None
-    training_set: Path | None
+    calibration: Path | DataFunction | None
+    evaluation: Path | DataFunction | None
+    training_set: Path | DataFunction | None
     train: tuple[str, ...]
     calibration_halves: int | None
     windows: int | None
@@ -156,6 +159,22 @@ def module_from(text: str | None) -> UserModule | None:
     if not Path(name).is_file():
         raise RecipeError(f"--module {text!r}: there is no file {name}")
     return UserModule(path=Path(name), entry=entry)
+
+
+def data_from(path: Path | None, option: str) -> Path | DataFunction | None:
+    """Return the file or folder of data, or the function of ``FILE.py:FUNCTION`` or ``FILE.py:FUNCTION:PATH``.
+
+    Raises:
+        RecipeError: there is no such file.
+    """
+    found = _DATA_FUNCTION.fullmatch(str(path))
+    if path is None or path.exists() or found is None:
+        return path
+    given = None if found["given"] is None else Path(found["given"])
+    for needed in (Path(found["file"]), given):
+        if needed is not None and not needed.exists():
+            raise RecipeError(f"{option} {str(path)!r}: there is no {needed}")
+    return DataFunction(path=Path(found["file"]), entry=found["entry"], given=given)
 
 
 def metric_from(text: str | None) -> tuple[str | None, MetricFunction | None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgepack.diagnose import Files, Sampling, diagnose_files, diagnose_recipe
 from edgepack.diagnosis import Diagnosis
 from edgepack.errors import RecipeError
+from edgepack.reading import DataFunction
 from edgepack.recipe import FILE_NAME, Recipe, UserModule, load_recipe
 from edgepack.reporter import Reporter
 from edgepack_runtime._fields import canonical_json, parse_json
@@ -22,10 +23,10 @@ class Question:
 
     model: Path | None
     float_model: Path | None
-    data: Path | None
+    data: Path | DataFunction | None
     precision: str | None
     profile: str | None
-    calibration: Path | None
+    calibration: Path | DataFunction | None
     inputs: tuple[str, ...] = ()
     via: tuple[str, ...] = ()
     module: UserModule | None = None
@@ -60,6 +61,8 @@ def _files(question: Question, float_model: Path) -> Files:
         raise RecipeError(f"{' and '.join(extra)}: with --float the quantized model is given, none is made")
     if question.model is None or question.data is None:
         raise RecipeError("with --float, the quantized .tflite and --data FILE are needed too")
+    if isinstance(question.data, DataFunction):
+        raise RecipeError(f"--data {question.data}: with --float, samples stand in an .npz or .npy")
     return Files(quantized=question.model, float_model=float_model, data=question.data, profile=question.profile)
 
 

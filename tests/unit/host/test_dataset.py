@@ -70,6 +70,19 @@ def test_labels_stand_apart_from_the_feeds(path):
     assert (list(found.feeds), found.labels.tolist(), found.count) == (["image"], [0, 1, 0, 1], 4)
 
 
+def test_labels_that_are_no_number_are_refused(path):
+    refuse_arrays(path, "the labels hold NaN or infinity", image=X, y=np.array([0.5, np.nan, 1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("uint16", "int64"), (">i4", "int64"), (">f4", "float64"), ("i1", "int8")]
+)
+def test_labels_are_kept_in_a_dtype_that_other_processes_are_told(path, given, kept):
+    np.savez(path, image=X, y=np.array([0, 1, 0, 1], given))
+    found = load_dataset(path, "evaluation").labels
+    assert (found.tolist(), str(found.dtype)) == ([0, 1, 0, 1], kept)
+
+
 def test_a_compressed_npz_is_read(path):
     np.savez_compressed(path, image=X)
     np.testing.assert_array_equal(load_dataset(path, "calibration").feeds["image"], X)

@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.cli.request import Overrides, device_key_from, metric_from, module_from, recipe_from, trust_from
+from edgepack.cli.request import (
+    Overrides,
+    data_from,
+    device_key_from,
+    metric_from,
+    module_from,
+    recipe_from,
+    trust_from,
+)
 from edgepack.errors import RecipeError
 from edgepack.gate import Gate, MetricFunction
+from edgepack.reading import DataFunction
 from edgepack.recipe import Recipe, UserModule, load_recipe, parse_schemes, product_name
 from edgepack.training_steps import parse_train
 from edgepack_runtime.errors import FileError, FormatError, KeyFileError
@@ -345,6 +354,28 @@ def test_a_module_written_in_another_way_is_refused(tmp_path, monkeypatch, text)
     (tmp_path / "net.py").write_text("")
     with pytest.raises(RecipeError, match=r"--module .*: (expected FILE.py:NAME|there is no file missing.py)"):
         module_from(text)
+
+
+def test_data_are_a_file_or_a_function_in_one_and_what_it_is_given(tmp_path):
+    file, clips = tmp_path / "d:v2.py", tmp_path / "clips"
+    file.write_text("")
+    clips.mkdir()
+    assert data_from(Path("c.npz"), "--calibration") == Path("c.npz")
+    assert data_from(Path(f"{file}:load"), "--calibration") == DataFunction(path=file, entry="load")
+    assert data_from(Path(f"{file}:load:{clips}"), "--x") == DataFunction(path=file, entry="load", given=clips)
+
+
+@pytest.mark.parametrize("text", ["gone.py:load", "net.py:load:gone"])
+def test_a_function_of_data_that_is_not_there_is_refused(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("")
+    with pytest.raises(RecipeError, match=r"--evaluation .*: there is no gone"):
+        data_from(Path(text), "--evaluation")
+
+
+def test_a_file_that_may_come_from_a_stranger_names_data_that_are_no_function(write):
+    found = load_recipe(write(MINIMAL.replace('"c.npz"', '"net.py:load"')))
+    assert found.calibration.name == "net.py:load"
 
 
 def test_a_metric_is_a_name_or_a_file_and_a_function_in_it(tmp_path):
