@@ -9,9 +9,13 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepack_runtime.errors import FileError
+
+# An application that starts waits for its import, which takes as long as to open a small bundle.
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "PIPE_PATIENCE",
@@ -34,12 +38,12 @@ PIPE_PATIENCE = 60.0
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
-def file_error(verb: str, path: Path, error: OSError | ValueError) -> FileError:
+def file_error(verb: str, path: str | Path, error: OSError | ValueError) -> FileError:
     """Return the error for a failed system call on `path`."""
     return FileError(f"cannot {verb} {path}: {getattr(error, 'strerror', None) or error}")
 
 
-def read_capped(path: Path, cap: int) -> bytes:
+def read_capped(path: str | Path, cap: int) -> bytes:
     """Return the bytes of a regular file; anything else could keep its reader waiting, or never end.
 
     Raises:
@@ -48,7 +52,7 @@ def read_capped(path: Path, cap: int) -> bytes:
     return _read_whole(path, cap, None)
 
 
-def read_secret(path: Path, cap: int, *, patience: float = PIPE_PATIENCE) -> bytes:
+def read_secret(path: str | Path, cap: int, *, patience: float = PIPE_PATIENCE) -> bytes:
     """Return the bytes of a regular file, or what a pipe brings: a secret need never lie on a disk.
 
     Args:
@@ -62,7 +66,7 @@ def read_secret(path: Path, cap: int, *, patience: float = PIPE_PATIENCE) -> byt
     return _read_whole(path, cap, patience)
 
 
-def _read_whole(path: Path, cap: int, patience: float | None) -> bytes:
+def _read_whole(path: str | Path, cap: int, patience: float | None) -> bytes:
     try:
         # Else the opening of a pipe without a writer would not return.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -210,7 +214,7 @@ def write_all_whole(files: Mapping[Path, bytes]) -> None:
         for folder in {path.parent for path in files}:
             sync_folder(folder)
     except OSError as error:
-        raise file_error("write", Path(error.filename or next(iter(files))), error) from None
+        raise file_error("write", error.filename or next(iter(files)), error) from None
     finally:
         for part in parts:
             part.unlink(missing_ok=True)

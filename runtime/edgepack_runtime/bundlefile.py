@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from edgepack_runtime._files import file_error
 from edgepack_runtime.container import PREAMBLE_SIZE, Container, Preamble
 from edgepack_runtime.errors import FileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["BundleFile"]
 
@@ -18,7 +21,7 @@ __all__ = ["BundleFile"]
 class BundleFile:
     """An open bundle file; `container` is unbelieved until `edgepack_runtime.verify.verify` has taken it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         """Open `path` and parse its front (steps 1 to 4 of ``docs/bundle-format.md``).
 
         Raises:

@@ -7,6 +7,8 @@ optional: `pip install 'edgepack-runtime[zstd]'`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set
+
 from edgepack_runtime.errors import PayloadError
 
 __all__ = ["MAX_WINDOW", "NO_COMPRESSION", "ZSTD", "decompress", "supported"]
@@ -21,13 +23,31 @@ _SINGLE_SEGMENT, _RESERVED, _CHECKSUM, _DICTIONARY = 0x20, 0x08, 0x04, 0x03
 _RLE, _RESERVED_BLOCK = 1, 3
 
 
-def supported() -> frozenset[int]:
+class _Readable(Set[int]):
+    """Imports the optional library when a bundle needs it, and not at each start of an application."""
+
+    __slots__ = ()
+
+    def _found(self) -> tuple[int, ...]:
+        try:
+            import zstandard  # noqa: F401 - whether it is there is the question
+        except ImportError:
+            return (NO_COMPRESSION,)
+        return (NO_COMPRESSION, ZSTD)
+
+    def __contains__(self, compression: object) -> bool:
+        return compression == NO_COMPRESSION or compression in self._found()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._found())
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+
+def supported() -> Set[int]:
     """Return which compressions can be read here."""
-    try:
-        import zstandard  # noqa: F401 - whether it is there is the question
-    except ImportError:
-        return frozenset({NO_COMPRESSION})
-    return frozenset({NO_COMPRESSION, ZSTD})
+    return _Readable()
 
 
 def decompress(data: bytearray, into: memoryview) -> None:

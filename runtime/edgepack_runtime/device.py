@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack_runtime._data import dataclass
@@ -19,6 +19,8 @@ from edgepack_runtime.trust import MAX_TRUST_BYTES, TrustedKeys
 
 # What a device without a state or a store never needs is imported where it is used: an application starts sooner.
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgepack_runtime.state import DeviceState
     from edgepack_runtime.statefile import StateFolder
     from edgepack_runtime.storefile import StoreFolder
@@ -61,7 +63,7 @@ class Device:
     state: StateFolder | None = None
     store: StoreFolder | None = None
     trust_state: TrustState | None = field(default=None, repr=False)
-    trust_file: Path | None = None
+    trust_file: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.engine_policy not in ENGINE_POLICIES:
@@ -104,16 +106,16 @@ class Device:
             KeyFileError: a key file holds no key of the right kind, or cannot be opened.
             BundleError: a trust document is malformed, or not signed by enough of its root keys.
         """
-        path = Path(path)
-        fields = Fields(parse_json(read_capped(path, _MAX_BYTES), path.name), path.name)
-        key, secret = _take_path(fields, "key", path), _take_path(fields, "passphrase_file", path)
+        folder, name = os.path.split(path)
+        fields = Fields(parse_json(read_capped(path, _MAX_BYTES), name), name)
+        key, secret = _take_path(fields, "key", folder), _take_path(fields, "passphrase_file", folder)
         if key is not None:
             # Before it is read: it opens every bundle that was ever made for this device.
             forbid_core_dumps()
         device_key = _load_key(fields, key, secret)
         accepted = fields.take_table("accepted", {})
-        state, store = _take_path(fields, "state", path), _take_path(fields, "store", path)
-        trust_file = _take_path(fields, "trust", path)
+        state, store = _take_path(fields, "state", folder), _take_path(fields, "store", folder)
+        trust_file = _take_path(fields, "trust", folder)
         if trust_file is None:
             fields.refuse("trust", "missing (expected text): the trust file of this device")
         trust, document = _read_trust(trust_file)
@@ -133,26 +135,30 @@ class Device:
         return device
 
 
-def _state_folder(path: Path) -> StateFolder:
+def _state_folder(path: str) -> StateFolder:
+    from pathlib import Path
+
     from edgepack_runtime.statefile import StateFolder
 
-    return StateFolder(path)
+    return StateFolder(Path(path))
 
 
-def _store_folder(path: Path) -> StoreFolder:
+def _store_folder(path: str) -> StoreFolder:
+    from pathlib import Path
+
     from edgepack_runtime.storefile import StoreFolder
 
-    return StoreFolder(path)
+    return StoreFolder(Path(path))
 
 
-def _take_path(fields: Fields, name: str, file: Path) -> Path | None:
+def _take_path(fields: Fields, name: str, folder: str) -> str | None:
     text = fields.take(name, str, None)
     if text is not None and (not text or "\0" in text):
         fields.refuse(name, f"{text!r} is no path")
-    return None if text is None else file.parent / text
+    return None if text is None else os.path.join(folder, text)  # noqa: PTH118 - pathlib is slow to import
 
 
-def _load_key(fields: Fields, key: Path | None, secret: Path | None) -> DeviceKey | None:
+def _load_key(fields: Fields, key: str | None, secret: str | None) -> DeviceKey | None:
     """Return the device's key; a passphrase that opens nothing is refused, as it may be meant for another key."""
     asked: list[str] = []
     source = None if secret is None else passphrase_in(secret)
@@ -168,7 +174,7 @@ def _load_key(fields: Fields, key: Path | None, secret: Path | None) -> DeviceKe
     return found
 
 
-def load_trust(path: Path) -> TrustedKeys:
+def load_trust(path: str | Path) -> TrustedKeys:
     """Return the trusted release keys in a trust file, in a trust document, or the one public key in a PEM file.
 
     A trust document at this path is believed because its owner put it there; its own root keys must have signed it.
@@ -182,7 +188,7 @@ def load_trust(path: Path) -> TrustedKeys:
     return _read_trust(path)[0]
 
 
-def _read_trust(path: Path) -> tuple[TrustedKeys, TrustState | None]:
+def _read_trust(path: str | Path) -> tuple[TrustedKeys, TrustState | None]:
     """Return the keys that count, and the document they are from, if it is one; the file is read once."""
     try:
         data = read_capped(path, MAX_TRUST_BYTES)
@@ -235,10 +241,12 @@ def update_trust_of(device: Device, updates: Sequence[Path]) -> TrustState:
         BundleError: an update is refused, or the device has a plain trust file.
         StateError: there is no good state.
     """
+    from pathlib import Path
+
     from edgepack_runtime.trust_file import update_stored_trust, update_trust
 
     if device.state is not None and device.profile is not None:
         return update_stored_trust(device.state, device.trust_state, device.profile, updates)
     if device.trust_file is None:
         raise SchemaError("this device was made without a trust file that could be updated")
-    return update_trust(device.trust_file, updates, stateless=True)
+    return update_trust(Path(device.trust_file), updates, stateless=True)

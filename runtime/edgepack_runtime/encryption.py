@@ -10,17 +10,18 @@ GCM tag proves nothing against somebody who also knows the content key (`docs/bu
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
+
+# What `hmac` takes it from; `hmac` itself would import `hashlib`.
+from _operator import _compare_digest
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from edgepack_runtime._crypto import AESGCM, sha256
 from edgepack_runtime.errors import PayloadError
 
 __all__ = [
@@ -108,7 +109,7 @@ def _segment_size(suite: PayloadSuite) -> tuple[int, int]:
 def segment_digests(suite: PayloadSuite, stored: bytes) -> tuple[bytes, ...]:
     """Return the SHA-256 of each segment of a stored entry."""
     view = memoryview(stored)
-    return tuple(hashlib.sha256(view[at : at + size]).digest() for at, size in segment_spans(suite, len(stored)))
+    return tuple(sha256(view[at : at + size]) for at, size in segment_spans(suite, len(stored)))
 
 
 def wipe(buffer: memoryview | bytearray) -> None:
@@ -276,7 +277,7 @@ def _decrypt_entry(
     chunks = _Chunks(key, bytes(first[:_SALT_SIZE]), context)
     try:
         # Step 15: before any chunk, so that no second key can ever open the same bytes to another model.
-        if not hmac.compare_digest(chunks.commitment, first[_SALT_SIZE:ENTRY_HEADER_SIZE]):
+        if not _compare_digest(chunks.commitment, first[_SALT_SIZE:ENTRY_HEADER_SIZE]):
             raise PayloadError("payload: the key commitment is of another key, bundle or entry")
         number = chunks.decrypt_segment(0, first[ENTRY_HEADER_SIZE:], into)
         for segment in segments:
@@ -296,7 +297,7 @@ def _checked_segments(suite: PayloadSuite, length: int, digests: Sequence[bytes]
         segment = bytes(read(at, size))
         if len(segment) != size:
             raise PayloadError(f"payload: segment {i} has {len(segment)} of {size} bytes")
-        if not hmac.compare_digest(hashlib.sha256(segment).digest(), digests[i]):
+        if sha256(segment) != digests[i]:
             raise PayloadError(f"payload: segment {i} of {len(spans)} is not the one that was signed")
         return segment
 

@@ -7,31 +7,30 @@ moved to another bundle cannot be opened. Grants are not signed, so a recipient 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    EllipticCurvePublicKey,
-)
-from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
+from edgepack_runtime._crypto import sha256
 from edgepack_runtime.container import GRANT_SIZES, Grant
 from edgepack_runtime.encryption import CONTENT_KEY_SIZE
 from edgepack_runtime.errors import GrantError, KeyFileError
 from edgepack_runtime.signing import key_id
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.padding import OAEP
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 __all__ = ["DeviceKey", "GrantKind", "RecipientKey", "grant_for", "grant_kind", "open_grant", "seal"]
 
-DeviceKey = X25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey
-RecipientKey = X25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
+DeviceKey: TypeAlias = "X25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey"
+RecipientKey: TypeAlias = "X25519PublicKey | EllipticCurvePublicKey | RSAPublicKey"
 _INFO = b"edgepack/v1/grant\0"
 _RSA_BITS = 3072
 
@@ -55,6 +54,10 @@ def grant_kind(public_key: RecipientKey) -> GrantKind:
     """
     if isinstance(public_key, X25519PublicKey):
         return GrantKind.HPKE_X25519
+    # A device with an X25519 key does not wait for the import of these.
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
     if isinstance(public_key, EllipticCurvePublicKey) and isinstance(public_key.curve, SECP256R1):
         return GrantKind.HPKE_P256
     if isinstance(public_key, RSAPublicKey) and public_key.key_size == _RSA_BITS:
@@ -75,10 +78,10 @@ def seal(public_key: RecipientKey, content_key: bytes | bytearray, signed: bytes
     if len(content_key) != CONTENT_KEY_SIZE:
         raise ValueError(f"the content key has {len(content_key)} bytes, wanted {CONTENT_KEY_SIZE}")
     kind = grant_kind(public_key)
-    if isinstance(public_key, RSAPublicKey):
-        sealed = public_key.encrypt(bytes(content_key), _oaep(signed))
+    if kind is GrantKind.RSA_OAEP_3072:
+        sealed = cast("RSAPublicKey", public_key).encrypt(bytes(content_key), _oaep(signed))
     else:
-        sealed = _hpke(kind).encrypt(content_key, public_key, _info(signed))
+        sealed = _hpke(kind).encrypt(content_key, public_key, _info(signed))  # type: ignore[arg-type]  # by its kind
     return Grant(kind=kind, key_id=key_id(public_key), sealed=sealed)
 
 
@@ -107,10 +110,12 @@ def open_grant(private_key: DeviceKey, grants: Sequence[Grant], signed: bytes) -
     if grant.kind != kind:
         raise GrantError(f"the grant for key {wanted.hex()[:16]} is of kind {grant.kind}, the key needs {kind:d}")
     try:
-        if isinstance(private_key, RSAPrivateKey):
-            content_key = bytearray(private_key.decrypt(grant.sealed, _oaep(signed)))
+        if kind is GrantKind.RSA_OAEP_3072:
+            content_key = bytearray(cast("RSAPrivateKey", private_key).decrypt(grant.sealed, _oaep(signed)))
         else:
-            content_key = bytearray(_hpke(kind).decrypt(grant.sealed, private_key, _info(signed)))
+            content_key = bytearray(
+                _hpke(kind).decrypt(grant.sealed, private_key, _info(signed))  # type: ignore[arg-type]  # by its kind
+            )
     except (InvalidTag, ValueError):
         raise GrantError(
             f"the grant for key {wanted.hex()[:16]} does not open: altered or of another bundle"
@@ -121,10 +126,13 @@ def open_grant(private_key: DeviceKey, grants: Sequence[Grant], signed: bytes) -
 
 
 def _info(signed: bytes) -> bytes:
-    return _INFO + hashlib.sha256(signed).digest()
+    return _INFO + sha256(signed)
 
 
 def _oaep(signed: bytes) -> OAEP:
+    from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
+    from cryptography.hazmat.primitives.hashes import SHA256
+
     return OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=_info(signed))
 
 

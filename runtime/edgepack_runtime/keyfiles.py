@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
+from edgepack_runtime._crypto import load_pem_private_key, load_pem_public_key
 from edgepack_runtime._data import dataclass
 from edgepack_runtime._files import read_secret
 from edgepack_runtime.errors import FileError, KeyFileError
 from edgepack_runtime.grants import DeviceKey, RecipientKey, grant_kind
 from edgepack_runtime.signing import SigningKey, VerifyingKey, algorithm_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "MAX_PASSPHRASE",
@@ -70,7 +73,7 @@ def write_label(role: str, key_id: bytes) -> bytes:
     return f"edgepack-role: {role}\nedgepack-key-id: {key_id.hex()}\n".encode()
 
 
-def read_key_file(path: Path) -> bytes:
+def read_key_file(path: str | Path) -> bytes:
     """Return the text of a key file, or what a pipe brings, such as ``<(vault read ...)``.
 
     Raises:
@@ -82,7 +85,7 @@ def read_key_file(path: Path) -> bytes:
         raise KeyFileError(error.message, hint="`edgepack keys generate` makes keys") from None
 
 
-def passphrase_in(path: Path) -> PassphraseSource:
+def passphrase_in(path: str | Path) -> PassphraseSource:
     """Return a source that reads the passphrase from the first line of a file, when it is needed.
 
     The source raises `KeyFileError` when the file cannot be read or holds no passphrase.
@@ -100,7 +103,7 @@ def passphrase_in(path: Path) -> PassphraseSource:
     return read
 
 
-def _private(path: Path, passphrase: PassphraseSource | None, roles: tuple[str, ...]) -> object:
+def _private(path: str | Path, passphrase: PassphraseSource | None, roles: tuple[str, ...]) -> object:
     data = read_key_file(path)
     try:
         _check_role(path, read_label(data), roles)
@@ -110,7 +113,7 @@ def _private(path: Path, passphrase: PassphraseSource | None, roles: tuple[str, 
         del data
 
 
-def _parse_private(path: Path, data: bytes, passphrase: PassphraseSource | None) -> object:
+def _parse_private(path: str | Path, data: bytes, passphrase: PassphraseSource | None) -> object:
     try:
         return load_pem_private_key(data, password=None)
     except TypeError:
@@ -133,7 +136,7 @@ def _parse_private(path: Path, data: bytes, passphrase: PassphraseSource | None)
         raise KeyFileError(f"{path}: the private key is encrypted in a way that cannot be computed here") from None
 
 
-def _public(path: Path, data: bytes, roles: tuple[str, ...]) -> object:
+def _public(path: str | Path, data: bytes, roles: tuple[str, ...]) -> object:
     try:
         if b"PRIVATE KEY" in data:
             raise KeyFileError(
@@ -148,7 +151,7 @@ def _public(path: Path, data: bytes, roles: tuple[str, ...]) -> object:
         del data
 
 
-def _check_role(path: Path, label: KeyLabel, roles: tuple[str, ...]) -> None:
+def _check_role(path: str | Path, label: KeyLabel, roles: tuple[str, ...]) -> None:
     if label.role is not None and label.role not in roles:
         raise KeyFileError(
             f"{path}: this is a {label.role} key, a {' or '.join(roles)} key is wanted",
@@ -157,7 +160,7 @@ def _check_role(path: Path, label: KeyLabel, roles: tuple[str, ...]) -> None:
 
 
 def load_signing_key(
-    path: Path, passphrase: PassphraseSource | None = None, *, roles: tuple[str, ...] = ("release",)
+    path: str | Path, passphrase: PassphraseSource | None = None, *, roles: tuple[str, ...] = ("release",)
 ) -> SigningKey:
     """Return the Ed25519 or P-256 private key in a PEM file.
 
@@ -174,7 +177,7 @@ def load_signing_key(
     return key  # type: ignore[return-value]
 
 
-def load_verifying_key(path: Path, *, roles: tuple[str, ...] = ("release",)) -> VerifyingKey:
+def load_verifying_key(path: str | Path, *, roles: tuple[str, ...] = ("release",)) -> VerifyingKey:
     """Return the Ed25519 or P-256 public key in a PEM file; `roles` as for `load_signing_key`.
 
     Raises:
@@ -183,7 +186,7 @@ def load_verifying_key(path: Path, *, roles: tuple[str, ...] = ("release",)) -> 
     return verifying_key_in(read_key_file(path), path, roles=roles)
 
 
-def verifying_key_in(data: bytes, path: Path, *, roles: tuple[str, ...] = ("release",)) -> VerifyingKey:
+def verifying_key_in(data: bytes, path: str | Path, *, roles: tuple[str, ...] = ("release",)) -> VerifyingKey:
     """Return the Ed25519 or P-256 public key in a PEM text; `path` names it in messages.
 
     Raises:
@@ -197,14 +200,14 @@ def verifying_key_in(data: bytes, path: Path, *, roles: tuple[str, ...] = ("rele
     return key  # type: ignore[return-value]
 
 
-def _checked(path: Path, key: object) -> None:
+def _checked(path: str | Path, key: object) -> None:
     try:
         algorithm_of(key)
     except KeyFileError as error:
         raise KeyFileError(f"{path}: {error.message}", hint=error.hint) from None
 
 
-def load_device_key(path: Path, passphrase: PassphraseSource | None = None) -> DeviceKey:
+def load_device_key(path: str | Path, passphrase: PassphraseSource | None = None) -> DeviceKey:
     """Return the X25519, P-256 or RSA private key in a PEM file that opens grants.
 
     Raises:
@@ -216,7 +219,7 @@ def load_device_key(path: Path, passphrase: PassphraseSource | None = None) -> D
     return key  # type: ignore[return-value]
 
 
-def load_recipient(path: Path) -> RecipientKey:
+def load_recipient(path: str | Path) -> RecipientKey:
     """Return the X25519, P-256 or RSA public key in a PEM file that bundles are encrypted to.
 
     Raises:
@@ -225,7 +228,7 @@ def load_recipient(path: Path) -> RecipientKey:
     return recipient_in(read_key_file(path), path)
 
 
-def recipient_in(data: bytes, path: Path) -> RecipientKey:
+def recipient_in(data: bytes, path: str | Path) -> RecipientKey:
     """Return the X25519, P-256 or RSA public key in a PEM text; `path` names it in messages.
 
     Raises:
@@ -239,7 +242,7 @@ def recipient_in(data: bytes, path: Path) -> RecipientKey:
     return key  # type: ignore[return-value]
 
 
-def _check_recipient(path: Path, key: object) -> None:
+def _check_recipient(path: str | Path, key: object) -> None:
     try:
         grant_kind(key)  # type: ignore[arg-type]
     except KeyFileError as error:

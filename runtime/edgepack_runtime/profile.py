@@ -6,7 +6,6 @@ manifest. Every figure names its source, so that a refusal can be argued with. S
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 
@@ -174,7 +173,9 @@ class DeviceProfile:
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the profile's canonical JSON: 32 bytes that change with any field."""
-        return hashlib.sha256(canonical_json(self.to_json())).digest()
+        from edgepack_runtime._crypto import sha256  # a host that only reads profiles needs no cryptography
+
+        return sha256(canonical_json(self.to_json()))
 
     @classmethod
     def from_fields(cls, fields: Fields) -> DeviceProfile:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,8 @@ from edgepack_runtime.verify import Policy, VerifiedBundle, verify
 
 # Imported where it is used, which is not in every application: the others start sooner.
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgepack_runtime.latency import Latency
     from edgepack_runtime.pool import Pool
     from edgepack_runtime.prediction import Prediction, Predictor
@@ -298,7 +299,7 @@ def open_bundle(
         EngineError: the engine is missing, of another version, or refuses the model.
     """
     with refusal_told(str(path)), ExitStack() as opened:
-        file = opened.enter_context(BundleFile(Path(path)))
+        file = opened.enter_context(BundleFile(path))
         bundle = verify_file(file, device, clock)
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)
@@ -308,7 +309,7 @@ def open_bundle(
         if bundle.header.suite is not PayloadSuite.PLAIN:
             forbid_core_dumps()
             # A bundle in clear needs no grant: what lies beside it must not be able to stop it.
-            sidecar = sidecar_grants(file.container, device.key, Path(path), None if grants is None else Path(grants))
+            sidecar = sidecar_grants(file.container, device.key, path, grants)
         unlock = partial(bundle.unlock, device.key, sidecar)
         golden = StoredGolden(bundle, manifest, file, unlock)
         with unlock() as unlocked:
@@ -344,7 +345,7 @@ def verify_bundle(path: str | Path, *, device: Device, payload: bool = False) ->
         BundleError: as `open_bundle`, short of decryption.
         StateError: the device has a state folder, and no good state in it.
     """
-    with BundleFile(Path(path)) as file:
+    with BundleFile(path) as file:
         bundle = verify_file(file, device, None)
         manifest = Manifest.from_bytes(bundle.manifest)
         check_consistent(bundle, manifest)

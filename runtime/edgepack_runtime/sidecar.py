@@ -6,13 +6,17 @@ A sidecar file is a grants block and nothing else (`docs/bundle-format.md`, "Sid
 from __future__ import annotations
 
 import errno
-from pathlib import Path
+import os
+from typing import TYPE_CHECKING
 
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.container import MAX_GRANTS_LENGTH, Container, Grant, parse_grants
 from edgepack_runtime.errors import FormatError
 from edgepack_runtime.grants import DeviceKey, grant_for
 from edgepack_runtime.signing import key_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["SIDECAR_SUFFIX", "read_sidecar", "sidecar_grants", "sidecar_path"]
 
@@ -24,7 +28,7 @@ def sidecar_path(bundle: Path) -> Path:
     return bundle.with_name(bundle.name + SIDECAR_SUFFIX)
 
 
-def read_sidecar(path: Path) -> tuple[Grant, ...]:
+def read_sidecar(path: str | Path) -> tuple[Grant, ...]:
     """Return the grants in a sidecar file.
 
     Raises:
@@ -38,7 +42,7 @@ def read_sidecar(path: Path) -> tuple[Grant, ...]:
 
 
 def sidecar_grants(
-    container: Container, private_key: DeviceKey | None, bundle: Path, named: Path | None = None
+    container: Container, private_key: DeviceKey | None, bundle: str | Path, named: str | Path | None = None
 ) -> tuple[Grant, ...]:
     """Return the grants beside a bundle, as far as they are needed.
 
@@ -55,7 +59,7 @@ def sidecar_grants(
     """
     if named is not None:
         return read_sidecar(named)
-    path = sidecar_path(bundle)
+    path = f"{os.fspath(bundle)}{SIDECAR_SUFFIX}"
     if private_key is None or not _is_there(path):
         return ()
     wanted = key_id(private_key.public_key())
@@ -65,9 +69,9 @@ def sidecar_grants(
     return read_sidecar(path)
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(path: str) -> bool:
     try:
-        path.stat()
+        os.stat(path)  # noqa: PTH116 - pathlib is slow to import
     except OSError as error:
         # The bundle's name may leave no room for the suffix. Any other trouble, reading will tell.
         return error.errno not in (errno.ENOENT, errno.ENAMETOOLONG)

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    ECDSA,
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    EllipticCurvePublicKey,
-)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from edgepack_runtime._crypto import Encoding, PublicFormat, load_der_public_key, sha256
 from edgepack_runtime.container import Signature
 from edgepack_runtime.errors import KeyFileError, SignatureError
+
+# Only keys of other kinds take these modules, and an application that starts waits for each: they are imported where
+# such a key is met.
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 __all__ = [
     "PAYLOAD_TYPE",
@@ -44,9 +42,9 @@ __all__ = [
 
 PAYLOAD_TYPE = b"application/vnd.edgepack.bundle.v1"
 TRUST_PAYLOAD_TYPE = b"application/vnd.edgepack.trust.v1"
-SigningKey = Ed25519PrivateKey | EllipticCurvePrivateKey
-VerifyingKey = Ed25519PublicKey | EllipticCurvePublicKey
-AnyPublicKey = Ed25519PublicKey | EllipticCurvePublicKey | X25519PublicKey | RSAPublicKey
+SigningKey: TypeAlias = "Ed25519PrivateKey | EllipticCurvePrivateKey"
+VerifyingKey: TypeAlias = "Ed25519PublicKey | EllipticCurvePublicKey"
+AnyPublicKey: TypeAlias = "Ed25519PublicKey | EllipticCurvePublicKey | X25519PublicKey | RSAPublicKey"
 
 
 def pae(signed: bytes, payload_type: bytes = PAYLOAD_TYPE) -> bytes:
@@ -64,7 +62,7 @@ def spki(public_key: AnyPublicKey) -> bytes:
 
 def key_id(public_key: AnyPublicKey) -> bytes:
     """Return the 32 bytes that name a key everywhere: the SHA-256 of its `spki`."""
-    return hashlib.sha256(spki(public_key)).digest()
+    return sha256(spki(public_key))
 
 
 def public_key_in(text: str) -> AnyPublicKey:
@@ -94,6 +92,12 @@ def algorithm_of(key: object) -> str:
     """
     if isinstance(key, Ed25519PublicKey | Ed25519PrivateKey):
         return "ed25519"
+    from cryptography.hazmat.primitives.asymmetric.ec import (
+        SECP256R1,
+        EllipticCurvePrivateKey,
+        EllipticCurvePublicKey,
+    )
+
     if isinstance(key, EllipticCurvePublicKey | EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
         return "p256"
     kind = key.curve.name if isinstance(key, EllipticCurvePublicKey | EllipticCurvePrivateKey) else type(key).__name__
@@ -110,7 +114,7 @@ def sign(private_key: SigningKey, signed: bytes, payload_type: bytes = PAYLOAD_T
     message = pae(signed, payload_type)
     if isinstance(private_key, Ed25519PrivateKey):
         return Signature(key_id=key_id(private_key.public_key()), value=private_key.sign(message))
-    return Signature(key_id=key_id(private_key.public_key()), value=private_key.sign(message, ECDSA(SHA256())))
+    return Signature(key_id=key_id(private_key.public_key()), value=private_key.sign(message, _ecdsa()))
 
 
 def verify_threshold(
@@ -160,7 +164,14 @@ def _is_valid(key: VerifyingKey, value: bytes, message: bytes) -> bool:
         if isinstance(key, Ed25519PublicKey):
             key.verify(value, message)
         else:
-            key.verify(value, message, ECDSA(SHA256()))
+            key.verify(value, message, _ecdsa())
     except InvalidSignature:
         return False
     return True
+
+
+def _ecdsa() -> ECDSA:
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    return ECDSA(SHA256())

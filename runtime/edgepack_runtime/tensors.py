@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields
 from edgepack_runtime.capabilities import DTYPES
 from edgepack_runtime.errors import InputError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["DTYPES", "Array", "QuantizationParameters", "SignatureSpec", "TensorSpec", "check_feeds"]
 
-Array = NDArray[Any]
+Array: TypeAlias = "NDArray[Any]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ def read_trust(path: Path) -> TrustState:
     return trust_in(_read(path), path)
 
 
-def trust_in(data: bytes, path: Path) -> TrustState:
+def trust_in(data: bytes, path: str | Path) -> TrustState:
     """Return what the owner of this device put there, from the bytes of the file.
 
     Raises:
@@ -118,7 +118,7 @@ def _apply_all(state: TrustState, updates: Sequence[Path]) -> list[tuple[TrustSt
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _named(path: str | Path) -> Iterator[None]:
     """Name the file in a refusal: there is a bundle, too, and it might be taken for that."""
     try:
         yield

@@ -8,9 +8,10 @@ leaves before every byte of its entry was authenticated.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, field
 from types import TracebackType
 
+from edgepack_runtime._data import dataclass
 from edgepack_runtime.compression import NO_COMPRESSION, decompress
 from edgepack_runtime.container import Container, Grant
 from edgepack_runtime.encryption import PayloadSuite, Read, copy_entry, decrypt_entry, entry_context, wipe

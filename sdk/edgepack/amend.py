@@ -234,8 +234,9 @@ def _replace_front(file: BundleFile, signatures: Sequence[Signature], grants: Se
             yield piece
             offset, left = offset + len(piece), left - len(piece)
 
+    path = Path(file.path)
     try:
-        mode = file.path.stat().st_mode & 0o777
+        mode = path.stat().st_mode & 0o777
     except OSError as error:
-        raise file_error("look at", file.path, error) from None
-    write_whole(file.path, pieces(), mode=mode)
+        raise file_error("look at", path, error) from None
+    write_whole(path, pieces(), mode=mode)

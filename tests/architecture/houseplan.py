@@ -9,7 +9,7 @@ MAX_LINES = 400
 
 # A module imports modules of lower tiers only. Names are without the package; "" is the package itself.
 DEVICE_TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"_data", "", "_ahead", "errors"}),
+    frozenset({"_crypto", "_data", "", "_ahead", "errors"}),
     frozenset({"_fields", "_files", "apart", "compression", "container", "encryption", "latency", "observe"}),
     frozenset({"capabilities", "processing"}),
     frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"})
@@ -150,9 +150,9 @@ NEWER_THAN_3_10 = {"tomllib"}
 CORE = tuple(
     f"{DEVICE}.{name}"
     for name in (
-        "_fields", "capabilities", "compression", "container", "encryption", "golden", "grants", "manifest",
-        "pictures", "processing", "profile", "signing", "slots", "sound", "state", "store", "table", "tensors",
-        "trust", "trust_update", "verify",
+        "_crypto", "_fields", "capabilities", "compression", "container", "encryption", "golden", "grants",
+        "manifest", "pictures", "processing", "profile", "signing", "slots", "sound", "state", "store", "table",
+        "tensors", "trust", "trust_update", "verify",
     )
 )  # fmt: skip
 IMPURE_MODULES = {

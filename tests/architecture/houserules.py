@@ -291,6 +291,9 @@ def _all_of(tree: ast.Module) -> list[str] | None:
 def _bound_names(tree: ast.Module) -> set[str]:
     names = set(_public_names(tree))
     for node in tree.body:
+        if isinstance(node, ast.Try):
+            # A name that may be in one of two places has to be had from the first one.
+            names |= _bound_names(ast.Module(body=node.body, type_ignores=[]))
         nodes = node.body if isinstance(node, ast.If) and _is_type_checking(node.test) else [node]
         for item in nodes:
             if isinstance(item, ast.Import | ast.ImportFrom):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -94,7 +93,7 @@ def makes(interpreter: Any, model: bytes) -> bool:
 def _check_identifier(model_path: str) -> None:
     # The engine would refuse it too, and quote the bytes it found: of a decrypted model nothing belongs in a message.
     try:
-        with Path(model_path).open("rb") as file:
+        with open(model_path, "rb") as file:  # noqa: PTH123 - pathlib is slow to import
             head = file.read(8)
     except OSError as error:
         raise FileError(f"{model_path}: cannot be read: {error.strerror}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from dataclasses import FrozenInstanceError, asdict, field, fields, replace
+from dataclasses import FrozenInstanceError, InitVar, asdict, field, fields, replace
 from typing import Any
 
 import pytest
@@ -167,3 +167,42 @@ def test_a_field_that_is_made_later_is_none_of_the_arguments(kind):
     assert Sized("abc").length == 3
     with pytest.raises(TypeError):
         Sized(text="abc", length=4)
+
+
+@pytest.fixture(params=BOTH)
+def guarded(request) -> Any:
+    @request.param(frozen=True, slots=True, kw_only=True)
+    class Guarded:
+        kept: int
+        key: bytearray = field(compare=False, repr=False)
+        proof: InitVar[object]
+
+        def __post_init__(self, proof: object) -> None:
+            if proof is not BOTH:
+                raise TypeError("no proof")
+
+    return Guarded
+
+
+def test_what_only_the_making_asks_for_is_no_field(guarded):
+    one = guarded(kept=1, key=bytearray(), proof=BOTH)
+    assert ([f.name for f in fields(one)], hasattr(one, "proof"), repr(one)[-15:]) == (
+        ["kept", "key"],
+        False,
+        "Guarded(kept=1)",
+    )
+
+
+def test_nobody_makes_one_without_what_its_making_asks_for(guarded):
+    with pytest.raises(TypeError, match="no proof"):
+        guarded(kept=1, key=bytearray(), proof=None)
+
+
+def test_nobody_makes_one_out_of_another_one(guarded):
+    with pytest.raises((TypeError, ValueError), match="proof"):
+        replace(guarded(kept=1, key=bytearray(), proof=BOTH), kept=2)
+
+
+def test_a_field_that_is_not_compared_counts_for_nothing(guarded):
+    one, other = (guarded(kept=1, key=bytearray(key), proof=BOTH) for key in (b"a", b"b"))
+    assert (one == other, hash(one) == hash(other)) == (True, True)
