@@ -12,16 +12,15 @@ from pathlib import Path
 
 from edgepack.auto import search_for
 from edgepack.budgets import worse_than_float
-from edgepack.candidate import Bench, Candidate, Samples, apply_pass, environment_of, examine
+from edgepack.candidate import Bench, Candidate, apply_pass, environment_of, examine
 from edgepack.conversion import host_place
-from edgepack.drop import source_doubts
 from edgepack.errors import GateError, PassError
+from edgepack.foreseen import check_asked, check_converted, doubts_of
 from edgepack.holdout import check_enough
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.model import Refusal, TFLiteModel
 from edgepack.offline import refuse_missing
-from edgepack.ownmetric import function_notes
-from edgepack.passoptions import PassOrder
+from edgepack.passoptions import PassOrder, option_items
 from edgepack.recipe import AUTO, Recipe
 from edgepack.release import Chosen, Work, pack_chosen
 from edgepack.reporter import Reporter
@@ -29,6 +28,7 @@ from edgepack.schemes import scheme_of
 from edgepack.shrunk import with_bytes_saved
 from edgepack.toolchain import engine_toolchain, ensure
 from edgepack.trained import convert_trained
+from edgepack.training_steps import train_text
 from edgepack.trials import Search
 from edgepack.userland import Userland, userland_for
 from edgepack.variance import Halves, variance_evidence
@@ -125,13 +125,18 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
     """Return the converted model, proven equal to its source, and everything the candidates need."""
     if offline:
         refuse_missing(inputs.source.format, recipe.via, inputs.profiles)
+    place = host_place(reporter)
+    check_asked(recipe, inputs.source.format, place)
     bench = _bench(recipe, inputs.profiles, offline, reporter)
     boards = _boards(recipe, inputs.profiles, offline, reporter)
-    converted = convert_trained(recipe, inputs, offline=offline, reporter=reporter)
-    if recipe.processing is not None:
-        # Here too, and not only when it is packed, hours later.
-        recipe.processing.for_model(converted.model.inputs, converted.model.outputs, inputs.labels)
-    notes = (*converted.notes, *_doubts(recipe, inputs, converted.samples))
+    converted = convert_trained(
+        recipe,
+        inputs,
+        offline=offline,
+        reporter=reporter,
+        check=lambda found: check_converted(recipe, inputs, found, place),
+    )
+    notes = (*converted.notes, *doubts_of(recipe, inputs, converted.samples, place))
     for note in notes:
         reporter.say(note)
     return Work(
@@ -145,20 +150,6 @@ def _prepare(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repor
         boards=boards,
         before=converted.before,
     )
-
-
-def _doubts(recipe: Recipe, inputs: BuildInputs, samples: Samples) -> tuple[str, ...]:
-    """Return what makes the evaluation worth less than it looks; it is told, and signed with the other notes."""
-    if inputs.evaluation is None:
-        return inputs.notes
-    doubts = [
-        *inputs.notes,
-        *function_notes(recipe.gate),
-        *source_doubts(recipe.gate, samples.evaluated(samples.standard), samples.labels),
-    ]
-    if inputs.evaluation.digest == inputs.calibration.digest:
-        doubts.append("calibration and evaluation data are one and the same file: the drop says little of other data")
-    return tuple(doubts)
 
 
 def _bench(recipe: Recipe, profiles: tuple[DeviceProfile, ...], offline: bool, reporter: Reporter) -> Bench:
@@ -286,8 +277,20 @@ def _to_blame(work: Work, refusals: tuple[Refusal, ...]) -> str:
             or scheme_of(work.model.data) not in _FLOAT_SCHEMES
         ):
             continue
-        command = ["edgepack", "diagnose", str(recipe.model), "--precision", refusal.scheme]
-        command += ["--profile", refusal.profile, "--data", str(recipe.evaluation or recipe.calibration)]
-        command += ["--calibration", str(recipe.calibration)] if recipe.evaluation else []
-        return f"which layers are to blame: {shlex.join(command)}"
+        return f"which layers are to blame: {shlex.join(_diagnose_command(recipe, refusal))}"
     return ""
+
+
+def _diagnose_command(recipe: Recipe, refusal: Refusal) -> list[str]:
+    command = ["edgepack", "diagnose", "--precision", refusal.scheme, "--profile", refusal.profile]
+    if recipe.processing is not None:
+        # Only edgepack.toml declares it, and has the rest too.
+        return command
+    command[2:2] = [str(recipe.model)]
+    command += ["--data", str(recipe.evaluation or recipe.calibration)]
+    command += ["--calibration", str(recipe.calibration)] if recipe.evaluation else []
+    command += [] if recipe.training_set is None else ["--training-set", str(recipe.training_set)]
+    command += [word for step in recipe.training for word in ("--train", train_text(step))]
+    for key, value in option_items(recipe.passes, refusal.scheme):
+        command += ["--pass-option", f"{refusal.scheme}.{key}={value}"]
+    return command + [word for road in recipe.via for word in ("--via", road)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepack.candidate import SIMILARITY, apply_pass, judged_as
-from edgepack.conversion import convert_source, host_place
+from edgepack.conversion import host_place
 from edgepack.dataset import load_dataset, take_samples
 from edgepack.diagnosis import Diagnosis, judge
 from edgepack.errors import RecipeError, SourceModelError
@@ -22,6 +22,7 @@ from edgepack.reporter import Reporter
 from edgepack.schemes import scheme_of
 from edgepack.source import detect
 from edgepack.toolchain import engine_toolchain, ensure
+from edgepack.trained import convert_trained
 from edgepack.worker import Limits, Workplace
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.manifest import AS_IS
@@ -92,20 +93,21 @@ def diagnose_files(files: Files, sampling: Sampling, reporter: Reporter) -> Diag
 def diagnose_recipe(recipe: Recipe, scheme: str, sampling: Sampling, reporter: Reporter) -> Diagnosis:
     """Return what is wrong with the recipe's model when quantized so, for the recipe's first profile.
 
-    It is looked at on the evaluation data, on the calibration data if there is no other.
+    It is looked at on the evaluation data, on the calibration data if there is no other. A model that the recipe
+    trains is trained, and the float model is the trained one.
 
     Raises:
         PassError: it cannot be quantized so at all.
         EdgepackError: something given is wrong, or the model cannot be converted or looked into.
     """
     profile = load_profile(recipe.profiles[0])
-    if recipe.training:
-        reporter.say("the training steps are left out: what is looked at is the source as it came")
     inputs = read_source(recipe)
     if sampling.offline:
         refuse_missing(inputs.source.format, recipe.via, (profile,))
     requirement, place = _engine(profile.name, sampling.offline, reporter)
-    converted = convert_source(recipe, inputs, offline=sampling.offline, reporter=reporter)
+    if recipe.training:
+        reporter.say("the model is trained first, as a build trains it; the trained one is what is looked at")
+    converted = convert_trained(recipe, inputs, offline=sampling.offline, reporter=reporter)
     source = scheme_of(converted.model.data)
     if source not in ("float32", "float16"):
         raise SourceModelError(

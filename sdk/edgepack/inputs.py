@@ -34,19 +34,19 @@ __all__ = ["BuildInputs", "SourceInputs", "check_output", "read_inputs", "read_s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceInputs:
-    """The source model and the data, read and checked."""
+    """The source model and the data, read and checked; `training` trains it, `teacher` is what it learns from."""
 
     source: SourceModel
     calibration: Dataset
     evaluation: Dataset | None
+    training: Dataset | None
+    teacher: SourceModel | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildInputs(SourceInputs):
-    """What a build was given, read and checked; `training` is the training set, `teacher` the model learnt from."""
+    """What a build was given, read and checked."""
 
-    training: Dataset | None
-    teacher: SourceModel | None
     profiles: tuple[DeviceProfile, ...]
     labels: tuple[str, ...]
     release: Release = field(repr=False)
@@ -88,18 +88,14 @@ def read_inputs(
             f"evaluation data {evaluation.path}: no labels in it, so that all that is measured is agreement with the "
             "float source; store them as 'y' if there are any"
         )
-    labels = _read_labels(recipe.labels)
-    training = None if recipe.training_set is None else _data(recipe.training_set, "training", recipe, labels)
-    if training is not None and evaluation is not None:
-        refuse_seen(training, evaluation)
     return BuildInputs(
-        training=training,
-        teacher=_teacher(recipe, given.source),
+        training=given.training,
+        teacher=given.teacher,
         source=given.source,
         calibration=given.calibration,
         evaluation=evaluation,
         profiles=profiles,
-        labels=labels,
+        labels=_read_labels(recipe.labels),
         release=_release(recipe, profiles, reporter, passphrase),
     )
 
@@ -146,7 +142,16 @@ def read_source(recipe: Recipe) -> SourceInputs:
     labels = _read_labels(recipe.labels)
     calibration = _data(recipe.calibration, "calibration", recipe, labels)
     evaluation = None if recipe.evaluation is None else _data(recipe.evaluation, "evaluation", recipe, labels)
-    return SourceInputs(source=source, calibration=calibration, evaluation=evaluation)
+    training = None if recipe.training_set is None else _data(recipe.training_set, "training", recipe, labels)
+    if training is not None and evaluation is not None:
+        refuse_seen(training, evaluation)
+    return SourceInputs(
+        source=source,
+        calibration=calibration,
+        evaluation=evaluation,
+        training=training,
+        teacher=_teacher(recipe, source),
+    )
 
 
 def _data(source: Path | DataFunction, what: str, recipe: Recipe, labels: tuple[str, ...]) -> Dataset:

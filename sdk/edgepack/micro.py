@@ -9,13 +9,14 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from edgepack import __version__
 from edgepack.c_source import CModel, c_files
 from edgepack.conversion import Converted, host_place
 from edgepack.errors import GateError, PassError, ProfileError, RecipeError
+from edgepack.foreseen import check_asked, check_converted, doubts_of
 from edgepack.inputs import BuildInputs, check_output, read_inputs
 from edgepack.micro_judge import Judged, MicroBench, judge
 from edgepack.micro_profile import Micro, find_micro
@@ -39,6 +40,7 @@ _INTERPRETER, _COMPILER = "tflite-micro", "ethos-u-vela"
 # No table of tflite-micro's operators is known. What a pass makes is tried in the interpreter itself, so the pass may
 # use all that the newest engine has.
 _OPERATORS_OF = "ai-edge-litert==2.3.0"
+_AS_LARGE = "pruned and clustered weights take as much flash as others: nothing unpacks them on a microcontroller"
 # Integers go in and come out, as a board's sensors have them.
 _INTEGERS = PassOptions(by_pass={"full_integer": '{"io":"int8"}'})
 
@@ -105,13 +107,27 @@ def build_micro(
         )
     inputs = read_inputs(recipe, reporter, passphrase, for_devices=False)
     check_output(recipe.output)
+    place = host_place(reporter)
+    check_asked(recipe, inputs.source.format, place)
     bench = _bench(recipe, profiles, offline, reporter)
-    converted = convert_trained(recipe, inputs, offline=offline, reporter=reporter)
+    converted = convert_trained(
+        recipe,
+        inputs,
+        offline=offline,
+        reporter=reporter,
+        check=lambda found: check_converted(recipe, inputs, found, place),
+    )
     if is_stateful(converted.model.data):
         raise InputError(
             "the model keeps state from run to run, which is not proven for microcontrollers",
             hint="give the state to it as an input, and take it back as an output",
         )
+    notes = (*converted.notes, *doubts_of(recipe, inputs, converted.samples, place))
+    if any(step.shrinks for step in recipe.training):
+        notes += (_AS_LARGE,)
+    for note in notes:
+        reporter.say(note)
+    converted = replace(converted, notes=notes)
     chosen = [_choose(recipe, profile, converted, bench, reporter) for profile in profiles]
     refused = tuple(refusal for _, refusals in chosen for refusal in refusals)
     if refused:
@@ -289,7 +305,7 @@ def _files(
         "calibration_sha256": inputs.calibration.digest,
         "evaluation_sha256": "" if inputs.evaluation is None else inputs.evaluation.digest,
         "steps": [{name: value for name, value in step.items() if name != "seconds"} for step in steps],
-        "notes": [*converted.notes, *inputs.notes],
+        "notes": list(converted.notes),
         "evidence": [
             {name: value for name, value in asdict(item).items() if value is not None}
             for item in (*converted.parity, *judged.evidence)

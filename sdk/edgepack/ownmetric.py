@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,14 +20,26 @@ from edgepack.drop import drop_of, measure_drop
 from edgepack.errors import RecipeError, WorkerError
 from edgepack.gate import LABELS, Drop, Gate, MetricFunction, verdict_on
 from edgepack.intervals import RESAMPLES, Interval, Measured, Pair, bootstrap
+from edgepack.pairing import paired_outputs
 from edgepack.scoring import MeanPair
 from edgepack.usercode import load_function, reason
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.tensors import Array
 
-__all__ = ["OwnRequest", "OwnResult", "function_notes", "measure_drops", "run"]
+__all__ = [
+    "OwnRequest",
+    "OwnResult",
+    "answer",
+    "check_function",
+    "check_metrics",
+    "function_notes",
+    "load",
+    "measure_drops",
+    "run",
+]
 
+T = TypeVar("T")
 # A function of all samples at once is called on as many drawings as the time allows, down to the last of these.
 _RESAMPLES = (RESAMPLES, 1000, 500, 200)
 _LEFT_OUT = 200
@@ -94,6 +106,71 @@ def function_notes(gate: Gate) -> tuple[str, ...]:
     return (f"the metric is the user's own code: {gate.function}, SHA-256 {digest}",)
 
 
+def check_function(function: MetricFunction, place: Workplace) -> None:
+    """Refuse a function that cannot be loaded, before anything slow is done for it.
+
+    Raises:
+        RecipeError: its file cannot be imported, or there is no such function in it.
+    """
+    _asked("load", replace(function, path=function.path.resolve()), MetricFunction, place)
+
+
+def check_metrics(gate: Gate, source: Mapping[str, Array], labels: Array | None, place: Workplace) -> None:
+    """Refuse metrics that do not fit the source's own outputs, before there is a candidate.
+
+    Args:
+        gate: the metrics.
+        source: the float source's outputs on the evaluation samples, [n, ...] by name.
+        labels: what is right, or None.
+        place: where a function of the user's own is tried.
+
+    Raises:
+        DatasetError: outputs, labels and a metric do not fit each other.
+        RecipeError: the function cannot be used; the message says why.
+    """
+    others: tuple[Gate, ...] = (gate,)
+    if gate.function is not None:
+        request = _own_request(gate, gate.function, (source, source), labels, place)
+        _asked("answer", request, MetricFunction, place)
+        others = gate.also
+    for other in others:
+        for _ in paired_outputs(other, source, source, labels):
+            pass
+
+
+def _own_request(
+    gate: Gate,
+    function: MetricFunction,
+    sides: tuple[Mapping[str, Array], Mapping[str, Array]],
+    labels: Array | None,
+    place: Workplace,
+) -> OwnRequest:
+    names = gate.outputs or tuple(sides[0])
+    for name in names:
+        if name not in sides[0]:
+            raise RecipeError(f"there is no output {name!r} for the metric; there are {sorted(sides[0])}")
+    return OwnRequest(
+        path=function.path.resolve(),
+        entry=function.entry,
+        source={name: sides[0][name] for name in names},
+        candidate={name: sides[1][name] for name in names},
+        labels=labels if gate.against == LABELS else None,
+        budget=gate.max_drop,
+        confidence=gate.confidence,
+        seconds=place.limits.seconds / 2,
+    )
+
+
+def _asked(task: str, request: OwnRequest | MetricFunction, reply: type[T], place: Workplace) -> T:
+    try:
+        return run_task(f"edgepack.ownmetric:{task}", request, reply, place)
+    except WorkerError as error:
+        raise RecipeError(
+            f"--metric {request.path.name}:{request.entry}: {error.message}",
+            hint="try the function by itself; it has no network and no files",
+        ) from error
+
+
 def _measure_own(
     gate: Gate,
     function: MetricFunction,
@@ -101,32 +178,34 @@ def _measure_own(
     labels: Array | None,
     place: Workplace,
 ) -> Drop:
-    labels = labels if gate.against == LABELS else None
-    names = gate.outputs or tuple(sides[0])
-    for name in names:
-        if name not in sides[0]:
-            raise RecipeError(f"there is no output {name!r} for the metric; there are {sorted(sides[0])}")
-    request = OwnRequest(
-        path=function.path.resolve(),
-        entry=function.entry,
-        source={name: sides[0][name] for name in names},
-        candidate={name: sides[1][name] for name in names},
-        labels=labels,
-        budget=gate.max_drop,
-        confidence=gate.confidence,
-        seconds=place.limits.seconds / 2,
-    )
-    try:
-        found = run_task("edgepack.ownmetric:run", request, OwnResult, place)
-    except WorkerError as error:
-        raise RecipeError(
-            f"--metric {function}: {error.message}", hint="try the function by itself; it has no network and no files"
-        ) from error
+    request = _own_request(gate, function, sides, labels, place)
+    found = _asked("run", request, OwnResult, place)
     measured = Measured(
         source=found.source, candidate=found.candidate, drop=found.drop, needed=lambda budget: found.needed
     )
     count = len(next(iter(request.source.values())))
-    return drop_of(gate, ", ".join(names), measured, (count, labels is not None))
+    return drop_of(gate, ", ".join(request.source), measured, (count, request.labels is not None))
+
+
+def load(function: MetricFunction) -> MetricFunction:
+    """Return `function` once it was loaded; runs in a child process.
+
+    Raises:
+        RecipeError: it cannot be.
+    """
+    load_function(function.path, function.entry, f"--metric {function}")
+    return function
+
+
+def answer(request: OwnRequest) -> MetricFunction:
+    """Return the function once it gave numbers for the source's outputs; runs in a child process.
+
+    Raises:
+        RecipeError: it cannot be imported, fails, or gives something else.
+    """
+    own = _Own(request)
+    own.value(request.source, np.arange(own.count))
+    return MetricFunction(path=request.path, entry=request.entry)
 
 
 def run(request: OwnRequest) -> OwnResult:

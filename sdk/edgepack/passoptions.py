@@ -17,6 +17,7 @@ __all__ = [
     "PassOptions",
     "PassOrder",
     "check_options",
+    "option_items",
     "options_text",
     "parse_pass_options",
     "read_options",
@@ -135,6 +136,12 @@ def parse_pass_options(items: Sequence[str]) -> PassOptions:
             raise RecipeError(f"pass option {path} is said twice")
         found[name][key] = _value(text)
     return PassOptions(by_pass={name: canonical_json(table).decode() for name, table in found.items()})
+
+
+def option_items(options: PassOptions, name: str) -> tuple[tuple[str, str], ...]:
+    """Return what is said of a pass, each option with its value as `parse_pass_options` takes it."""
+    table = _table(options.by_pass.get(name, "{}"))
+    return tuple((key, canonical_json(value).decode()) for key, value in table.items())
 
 
 def _value(text: str) -> object:

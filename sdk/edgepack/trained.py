@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgepack.conversion import Converted, convert_source
 from edgepack.dataset import Dataset
-from edgepack.errors import ConversionError, SourceModelError
-from edgepack.inputs import BuildInputs
+from edgepack.errors import ConversionError, PassError, SourceModelError
+from edgepack.inputs import SourceInputs
 from edgepack.model import SourceModel, StepRecord, TrainRequest, TrainResult
 from edgepack.recipe import Recipe
 from edgepack.reporter import Reporter
@@ -36,6 +36,10 @@ _TOOLCHAIN = "tensorflow"
 TRAINING_SECONDS = 86_400
 
 
+def _unchecked(_: Converted) -> None:
+    """Ask nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trained:
     """The model after some steps: where it lies, the records of the steps, and what is to be said of them."""
@@ -45,7 +49,14 @@ class _Trained:
     notes: tuple[str, ...]
 
 
-def convert_trained(recipe: Recipe, inputs: BuildInputs, *, offline: bool, reporter: Reporter) -> Converted:
+def convert_trained(
+    recipe: Recipe,
+    inputs: SourceInputs,
+    *,
+    offline: bool,
+    reporter: Reporter,
+    check: Callable[[Converted], None] = _unchecked,
+) -> Converted:
     """Return the source as float TFLite, trained first by the steps of the recipe, if it has any.
 
     Args:
@@ -53,6 +64,9 @@ def convert_trained(recipe: Recipe, inputs: BuildInputs, *, offline: bool, repor
         inputs: the source, the samples and the training set.
         offline: refuse rather than install a missing toolchain.
         reporter: told what goes on.
+        check: asked of the model that is returned, and before a training of the source as it came, which has the same
+            inputs and outputs. What it raises ends the build; but for a `PassError`, which is told before a training:
+            names of layers may be others after it.
 
     Raises:
         TrainingError: the model cannot be trained, or training it went wrong.
@@ -61,8 +75,15 @@ def convert_trained(recipe: Recipe, inputs: BuildInputs, *, offline: bool, repor
         EdgepackError: a step crashed or ran into a limit, or all routes met the same refusal.
     """
     if inputs.training is None:
-        return convert_source(recipe, inputs, offline=offline, reporter=reporter)
+        converted = convert_source(recipe, inputs, offline=offline, reporter=reporter)
+        check(converted)
+        return converted
     original = _original(recipe, inputs, offline, reporter)
+    if inputs.teacher is None:
+        try:
+            check(original)
+        except PassError as error:
+            reporter.say(f"before the training: {error.message}")
     with scratch_folder() as scratch:
         place = Workplace(
             python=ensure(locate(_TOOLCHAIN), offline=offline, say=reporter.say),
@@ -79,16 +100,18 @@ def convert_trained(recipe: Recipe, inputs: BuildInputs, *, offline: bool, repor
                 raise SourceModelError(f"{read.path}: it was changed during the training", hint="build again")
         converted = convert_source(recipe, replace(inputs, source=trained.source), offline=offline, reporter=reporter)
     before = _same_names(original.samples.reference, converted.samples.reference)
-    return replace(
+    found = replace(
         converted,
         model=replace(converted.model, history=(*trained.history, *converted.model.history)),
         samples=replace(converted.samples, before=before),
         notes=(*trained.notes, *converted.notes),
         before=original.model,
     )
+    check(found)
+    return found
 
 
-def _original(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Reporter) -> Converted:
+def _original(recipe: Recipe, inputs: SourceInputs, offline: bool, reporter: Reporter) -> Converted:
     """Return what the gate holds the trained model against: the teacher where there is one, else the source."""
     if inputs.teacher is None:
         return convert_source(recipe, inputs, offline=offline, reporter=reporter)
@@ -98,7 +121,7 @@ def _original(recipe: Recipe, inputs: BuildInputs, offline: bool, reporter: Repo
         raise type(error)(f"the teacher {inputs.teacher.path.name}: {error.message}", hint=error.hint) from error
 
 
-def _first_notes(inputs: BuildInputs) -> tuple[str, ...]:
+def _first_notes(inputs: SourceInputs) -> tuple[str, ...]:
     notes = []
     if inputs.teacher is not None:
         notes.append(f"what is lost is counted from the teacher {inputs.teacher.path.name}")

@@ -17,10 +17,10 @@ from typing import Any
 
 from edgepack import training
 from edgepack.errors import RecipeError
-from edgepack_runtime._fields import Fields, canonical_json
+from edgepack_runtime._fields import Fields, canonical_json, parse_json
 from edgepack_runtime.errors import SchemaError
 
-__all__ = ["TrainingStep", "known_steps", "parse_train", "take_training"]
+__all__ = ["TrainingStep", "known_steps", "parse_train", "take_training", "train_text"]
 
 _TEACHER = "teacher"
 _EXAMPLE = "for example --train prune:sparsity=0.8,epochs=6"
@@ -79,6 +79,18 @@ def parse_train(text: str) -> TrainingStep:
         return _step(use, Fields(table, f"--train {use}"), Path())
     except SchemaError as error:
         raise RecipeError(error.message, hint=error.hint) from None
+
+
+def train_text(step: TrainingStep) -> str:
+    """Return a step as `parse_train` takes it, without the options that have their defaults."""
+    given = parse_json(step.options.encode(), "options")
+    assert isinstance(given, dict)  # noqa: S101 - as `_step` wrote it
+    defaults = _plain(dataclasses.asdict(_module(step.use).Options()))
+    said = [] if step.teacher is None else [f"{_TEACHER}={step.teacher}"]
+    for name, value in given.items():
+        if value != defaults[name]:
+            said += [f"{name}={item}" for item in (value if isinstance(value, list) else [value])]
+    return f"{step.use}:{','.join(said)}" if said else step.use
 
 
 def _value(kind: Any, text: str, where: str) -> object:

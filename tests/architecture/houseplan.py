@@ -108,7 +108,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
         | {"converters.sklearn", "converters.torch_litert", "converters.torch_onnx", "release", "validation"}
     ),
     frozenset({"conversion", "mixing", "offline", "probe_import", "shrunk"}),
-    frozenset({"auto", "trained"}),
+    frozenset({"auto", "foreseen", "trained"}),
     frozenset({"builder", "micro"}) | {"diagnose"},
     frozenset({"cli.options", "cli.request", "cli.show"}) | {"cli.request_diagnose"},
     frozenset({"cli.request_trust", "cli.show_keys", "cli.show_micro", "cli.show_profiles", "cli.show_toolchains"})

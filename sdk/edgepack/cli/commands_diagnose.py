@@ -47,6 +47,15 @@ def diagnose(
     trust_source: Annotated[
         bool, typer.Option("--trust-source", help="As for build: let code inside the model run, in a child process.")
     ] = False,
+    training_set: Annotated[
+        Path | None, typer.Option(help="As for build: samples to train the source with, before it is looked at.")
+    ] = None,
+    train: Annotated[
+        list[str] | None, typer.Option(metavar="STEP:OPTION=VALUE,...", help="As for build: a training step.")
+    ] = None,
+    pass_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME.KEY=VALUE", help="As for build: an option of --precision.")
+    ] = None,
     samples: Annotated[int, typer.Option(help="How many samples are looked at, evenly from all.")] = 16,
     offline: Offline = False,
     verbose: Verbose = False,
@@ -73,6 +82,9 @@ def diagnose(
         inputs=tuple(input_shape or ()),
         via=tuple(via or ()),
         module=module_from(module),
+        training_set=data_from(training_set, "--training-set"),
+        train=tuple(train or ()),
+        pass_options=tuple(pass_option or ()),
         trust_source=trust_source,
     )
     found = ask(question, Sampling(samples=samples, offline=offline), ConsoleReporter(verbose=verbose))

@@ -9,9 +9,11 @@ from pathlib import Path
 from edgepack.diagnose import Files, Sampling, diagnose_files, diagnose_recipe
 from edgepack.diagnosis import Diagnosis
 from edgepack.errors import RecipeError
+from edgepack.passoptions import parse_pass_options
 from edgepack.reading import DataFunction
 from edgepack.recipe import FILE_NAME, Recipe, UserModule, load_recipe
 from edgepack.reporter import Reporter
+from edgepack.training_steps import parse_train
 from edgepack_runtime._fields import canonical_json, parse_json
 
 __all__ = ["Question", "ask"]
@@ -30,6 +32,9 @@ class Question:
     inputs: tuple[str, ...] = ()
     via: tuple[str, ...] = ()
     module: UserModule | None = None
+    training_set: Path | DataFunction | None = None
+    train: tuple[str, ...] = ()
+    pass_options: tuple[str, ...] = ()
     trust_source: bool = False
 
 
@@ -54,8 +59,14 @@ def ask(question: Question, sampling: Sampling, reporter: Reporter) -> Diagnosis
 def _files(question: Question, float_model: Path) -> Files:
     extra = [
         name
-        for name, value in (("--precision", question.precision), ("--calibration", question.calibration))
-        if value is not None
+        for name, value in (
+            ("--precision", question.precision),
+            ("--calibration", question.calibration),
+            ("--training-set", question.training_set),
+            ("--train", question.train),
+            ("--pass-option", question.pass_options),
+        )
+        if value not in (None, ())
     ]
     if extra:
         raise RecipeError(f"{' and '.join(extra)}: with --float the quantized model is given, none is made")
@@ -75,6 +86,9 @@ def _recipe(question: Question) -> Recipe:
         module=question.module,
         trust_source=question.trust_source,
         converter=canonical_json(options).decode() if question.inputs else base.converter,
+        training_set=question.training_set or base.training_set,
+        training=tuple(parse_train(text) for text in question.train) or base.training,
+        passes=base.passes.changed(parse_pass_options(question.pass_options)),
     )
 
 

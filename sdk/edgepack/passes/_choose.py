@@ -11,7 +11,7 @@ from edgepack.errors import PassError
 from edgepack.layers import Layer
 from edgepack.passes._values import check_layers, check_precision
 
-__all__ = ["Assigned", "LayerRule", "assigned"]
+__all__ = ["Assigned", "LayerRule", "Named", "assigned"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,13 @@ class Assigned:
     layer: Layer
     precision: str
     named: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """How many layers of a model rules name."""
+
+    layers: int
 
 
 def assigned(layers: Sequence[Layer], base: str, rules: Sequence[LayerRule]) -> tuple[Assigned, ...]:

@@ -19,7 +19,7 @@ from edgepack.flatbuffer import SubgraphView, read_model
 from edgepack.layers import layers_of
 from edgepack.model import PassRequest, PassResult
 from edgepack.opversions import stamp
-from edgepack.passes._choose import Assigned, LayerRule, assigned
+from edgepack.passes._choose import Assigned, LayerRule, Named, assigned
 from edgepack.passes._forms import COMPANIONS, STATIC, WEIGHT_BITS, Rule, form_of, rule_for
 from edgepack.passes._halves import halve
 from edgepack.passes._quantizer import Calibration, Source, load_source, quantize, read_options, tool
@@ -27,7 +27,7 @@ from edgepack.passes._static import Sampling, float_operators, made_ready, sampl
 from edgepack.passes._values import INTERFACE, check_least, check_precision
 from edgepack.schemes import scheme_of_weight, weights
 
-__all__ = ["SCHEME", "Options", "run"]
+__all__ = ["SCHEME", "Options", "check", "run"]
 
 SCHEME = "mixed"
 _SMALLEST_HALF = 128
@@ -82,6 +82,18 @@ def run(request: PassRequest) -> PassResult:
     model, unhalved = _halved(model, layers)
     notes += [*unhalved, *_described(model, layers), *(float_operators(model) if static else ())]
     return PassResult(model=model, tool=f"{tool('ai-edge-quantizer')}; edgepack", notes=tuple(notes))
+
+
+def check(request: PassRequest) -> Named:
+    """Return how many layers of the model the options' rules name; quick, and asked long before the pass runs.
+
+    Raises:
+        PassError: an option is wrong, or a rule names no layer.
+        SourceModelError: the bytes are no TFLite model.
+    """
+    options = read_options(Options, request.options)
+    layers = assigned(layers_of(read_model(request.model)), options.base, options.rules)
+    return Named(layers=sum(layer.named for layer in layers))
 
 
 def _assigned(request: PassRequest, options: Options) -> tuple[Assigned, ...]:
