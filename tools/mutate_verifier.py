@@ -278,6 +278,10 @@ def _prepare() -> None:
     gc.freeze()
 
 
+def _source(module: str) -> str:
+    return (ROOT / "runtime" / PACKAGE / f"{module}.py").read_text("utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try all mutants and print what became of them; return the exit code."""
     parser = argparse.ArgumentParser(description="Weaken each check of the verifier; some test must notice.")
@@ -287,10 +291,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     tried: list[Mutant] = []
     for module in options.modules:
-        tried += mutants(module, (ROOT / "runtime" / PACKAGE / f"{module}.py").read_text("utf-8"))
+        tried += mutants(module, _source(module))
     _prepare()
     survived, by_vectors = set(), 0
     with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        # A test that fails anyway would seem to kill everything.
+        module = options.modules[0]
+        unchanged = Mutant(module=module, what="(nothing changed)", source=_source(module))
+        if killer := pool.apply(_trial, (unchanged,))[1]:
+            print(f"no mutant was tried: without one this fails: {killer}")
+            return 1
         for name, killer in pool.imap_unordered(_trial, tried, chunksize=1):
             by_vectors += killer.startswith("vector")
             if not killer:
