@@ -22,12 +22,16 @@ _PILLOW = float(1 << 22)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """Where the model's picture lies in the one that was given, in pixels of the latter; it may reach beyond it."""
+    """Where the model's picture lies in the one that was given, in pixels of the latter; it may reach beyond it.
+
+    `picture` is the height and width of the one that was given.
+    """
 
     top: float
     left: float
     height: float
     width: float
+    picture: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ def prepare_picture(pixels: Array, image: Image, side: tuple[int, int]) -> tuple
     mean, std = (np.array(numbers, np.float32) for numbers in (image.mean, image.std))
     whole = (whole / np.float32(image.divisor) - mean) / std
     (top, height), (left, width) = rows.reach(side[0]), columns.reach(side[1])
-    frame = Frame(top=top, left=left, height=height, width=width)
+    frame = Frame(top=top, left=left, height=height, width=width, picture=shape[:2])
     return whole.transpose(2, 0, 1) if image.layout == "nchw" else whole, frame
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from edgepack_runtime._data import dataclass
+from edgepack_runtime.boxes import Box, BoxReader, activated
 from edgepack_runtime.decoding import read_picture, read_sound
 from edgepack_runtime.errors import InputError, SchemaError
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.pictures import Frame, prepare_picture
 from edgepack_runtime.processing import MAX_SIDE, Audio, Classes, Image, Mel, Processing
 from edgepack_runtime.sound import prepare_sound
-from edgepack_runtime.tensors import Array, TensorSpec
+from edgepack_runtime.tensors import Array, TensorSpec, named_spec
 
 __all__ = ["Found", "Prediction", "Predictor", "as_real", "as_stored"]
 
@@ -28,11 +29,12 @@ _MAX_WORK = 1 << 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One thing that a model found: the number of its class, what that is called, and the score."""
+    """One thing that a model found: the number of its class, what that is called, the score, and where it lies."""
 
     index: int
     label: str
     score: float
+    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +62,19 @@ class Predictor:
         """
         self._labels = labels
         self._outputs = outputs
-        self._image = self._sound = self._classes = None
+        self._image = self._sound = self._classes = self._boxes = None
         if (image := processing.image) is not None:
-            spec = _named(image.input, inputs, "image.input")
-            self._image = image, spec, _side(image, spec)
+            spec = named_spec(image.input, inputs, "image.input")
+            side = _side(image, spec)
+            self._image = image, spec, side
+            if processing.boxes is not None:
+                self._boxes = BoxReader(processing.boxes, outputs, labels, side)
         if (audio := processing.audio) is not None:
-            spec = _named(audio.input, inputs, "audio.input")
+            spec = named_spec(audio.input, inputs, "audio.input")
             _check_sound(audio, processing.mel, spec)
             self._sound = audio, processing.mel, spec
         if (classes := processing.classes) is not None:
-            spec = _named(classes.output, outputs, "classes.output")
+            spec = named_spec(classes.output, outputs, "classes.output")
             count = math.prod(spec.shape)
             # One score may be the probability of the second of two classes.
             if count < 1 or min(spec.shape) < 0 or (labels and len(labels) not in {count, max(count, 2)}):
@@ -108,18 +113,19 @@ class Predictor:
         values, frame = prepare_picture(pixels, image, side)
         return {spec.name: as_stored(values.reshape(spec.shape), spec)}, frame
 
-    def found(self, outputs: Mapping[str, Array]) -> Prediction:
-        """Return what the model's outputs mean."""
+    def found(self, outputs: Mapping[str, Array], frame: Frame | None = None) -> Prediction:
+        """Return what the model's outputs mean; without the `frame` of a picture boxes are in the model's own."""
         real = {spec.name: as_real(outputs[spec.name], spec) for spec in self._outputs}
-        found = () if self._classes is None else _best(real[self._classes.output], self._classes, self._labels)
+        best: list[tuple[int, float, Box | None]] = []
+        if self._classes is not None:
+            best = [(i, score, None) for i, score in _best(real[self._classes.output], self._classes, self._labels)]
+        elif self._boxes is not None and self._image is not None:
+            height, width = side = self._image[2]
+            whole = Frame(top=0, left=0, height=height, width=width, picture=side)
+            best = [*self._boxes.find(real, frame or whole)]
+        labels = dict(enumerate(self._labels))
+        found = tuple(Found(index=i, label=labels.get(i, str(i)), score=score, box=box) for i, score, box in best)
         return Prediction(found=found, outputs=real)
-
-
-def _named(name: str, specs: Sequence[TensorSpec], where: str) -> TensorSpec:
-    for spec in specs:
-        if spec.name == name:
-            return spec
-    raise SchemaError(f"processing.{where}: {name!r} is none of the model's {', '.join(map(str, specs))}")
 
 
 def _side(image: Image, spec: TensorSpec) -> tuple[int, int]:
@@ -172,22 +178,9 @@ def as_real(values: Array, spec: TensorSpec) -> Array:
     return (values.astype(np.float32) - zero) * np.array(quantization.scale, np.float32).reshape(across)
 
 
-def _best(scores: Array, classes: Classes, labels: Sequence[str]) -> tuple[Found, ...]:
+def _best(scores: Array, classes: Classes, labels: Sequence[str]) -> list[tuple[int, float]]:
     scores = activated(scores.astype(np.float64).ravel(), classes.activation)
     if len(scores) < len(labels):
         scores = np.array([1 - scores[0], scores[0]])
     order = np.argsort(-scores, kind="stable")[: classes.top]
-    return tuple(
-        Found(index=int(i), label=labels[i] if labels else str(i), score=float(scores[i]))
-        for i in order
-        if scores[i] >= classes.threshold
-    )
-
-
-def activated(scores: Array, how: str) -> Array:
-    """Return the scores after ``softmax`` over the last dimension, ``sigmoid``, or ``none``."""
-    if how == "softmax":
-        powers = np.exp(scores - scores.max(-1, keepdims=True))
-        return np.asarray(powers / powers.sum(-1, keepdims=True))
-    # Half of 1 + tanh: no power of it overflows.
-    return 0.5 + 0.5 * np.tanh(scores / 2) if how == "sigmoid" else scores
+    return [(int(i), float(scores[i])) for i in order if scores[i] >= classes.threshold]

@@ -11,7 +11,7 @@ from typing import Any
 from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields
 
-__all__ = ["MAX_SIDE", "Audio", "Classes", "Image", "Mel", "Processing", "take_processing"]
+__all__ = ["MAX_SIDE", "Audio", "Boxes", "Classes", "Image", "Mel", "Processing", "take_processing"]
 
 MAX_SIDE = 4096
 _LARGE = 1e9
@@ -58,6 +58,22 @@ _RULES: dict[str, dict[str, Any]] = {
         "activation": ("none", "softmax", "sigmoid"),
         "top": (1, 1000),
         "threshold": _OFFSET,
+    },
+    "boxes": {
+        "boxes": str,
+        "scores": str,
+        "classes": str,
+        "count": str,
+        "layout": ("rows", "columns"),
+        "order": ("xyxy", "yxyx", "xywh", "cxcywh"),
+        "unit": ("share", "pixels"),
+        "objectness": ("none", "column"),
+        "background": (0, 1),
+        "activation": ("none", "softmax", "sigmoid"),
+        "threshold": _OFFSET,
+        "suppress": ("none", "class", "all"),
+        "overlap": (0.0, 1.0),
+        "top": (1, 1000),
     },
 }
 
@@ -124,7 +140,27 @@ class Classes:
     threshold: float
 
 
-_PARTS: dict[str, Any] = {"image": Image, "audio": Audio, "mel": Mel, "classes": Classes}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boxes:
+    """How outputs become boxes with labels: the `top` best from `threshold` on that overlap no better one."""
+
+    boxes: str
+    scores: str
+    classes: str
+    count: str
+    layout: str
+    order: str
+    unit: str
+    objectness: str
+    background: int
+    activation: str
+    threshold: float
+    suppress: str
+    overlap: float
+    top: int
+
+
+_PARTS: dict[str, Any] = {"image": Image, "audio": Audio, "mel": Mel, "classes": Classes, "boxes": Boxes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +171,7 @@ class Processing:
     audio: Audio | None = None
     mel: Mel | None = None
     classes: Classes | None = None
+    boxes: Boxes | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the table `take_processing` reads."""
@@ -155,6 +192,8 @@ def take_processing(fields: Fields) -> Processing:
     found = Processing(**parts)
     if found.audio is not None and found.image is not None:
         fields.refuse("audio", "there is an image too")
+    if found.boxes is not None and (found.image is None or found.classes is not None):
+        fields.refuse("boxes", "belong to an image, and are no classes")
     if found.mel is not None and (found.audio is None or found.mel.high * 2 > found.audio.rate):
         fields.refuse("mel", "belongs to audio of at least twice the rate of its high")
     return found
@@ -173,6 +212,8 @@ def _part(fields: Fields, name: str) -> Any:
             fields.refuse("fill", 'above 0 with fit "pad" only')
     elif isinstance(part, Mel) and (part.frame > part.fft or part.low + 1 > part.high):
         fields.refuse("frame", "above fft, or high is not at least 1 above low")
+    elif isinstance(part, Boxes) and part.classes and (part.background or part.objectness != "none"):
+        fields.refuse("classes", "an output with the classes leaves no background and no objectness among the scores")
     fields.finish()
     return part
 

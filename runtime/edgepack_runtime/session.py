@@ -137,8 +137,8 @@ class Session:
             from edgepack_runtime.prediction import Predictor  # who only runs does not pay for it
 
             self._predictor = Predictor.of(self.manifest)
-        feeds = given if isinstance(given, Mapping) else self._predictor.feed(given)[0]
-        return self._predictor.found(self.run(feeds))
+        feeds, frame = (given, None) if isinstance(given, Mapping) else self._predictor.feed(given)
+        return self._predictor.found(self.run(feeds), frame)
 
     async def arun(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return what `run` returns, without holding up the event loop: it runs in a thread.

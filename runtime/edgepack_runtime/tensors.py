@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -10,12 +10,12 @@ import numpy as np
 from edgepack_runtime._data import dataclass
 from edgepack_runtime._fields import Fields
 from edgepack_runtime.capabilities import DTYPES
-from edgepack_runtime.errors import InputError
+from edgepack_runtime.errors import InputError, SchemaError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DTYPES", "Array", "QuantizationParameters", "SignatureSpec", "TensorSpec", "check_feeds"]
+__all__ = ["DTYPES", "Array", "QuantizationParameters", "SignatureSpec", "TensorSpec", "check_feeds", "named_spec"]
 
 Array: TypeAlias = "NDArray[Any]"
 
@@ -94,6 +94,18 @@ class SignatureSpec:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+def named_spec(name: str, specs: Sequence[TensorSpec], where: str) -> TensorSpec:
+    """Return the tensor that a member of a declaration names.
+
+    Raises:
+        SchemaError: there is none.
+    """
+    for spec in specs:
+        if spec.name == name:
+            return spec
+    raise SchemaError(f"processing.{where}: {name!r} is none of the model's {', '.join(map(str, specs))}")
 
 
 def _shape_fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

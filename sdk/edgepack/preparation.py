@@ -46,6 +46,22 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "order": "time",
     },
     "classes": {"output": "", "activation": "none", "top": 5, "threshold": -1e9},
+    "boxes": {
+        "boxes": "",
+        "scores": "",
+        "classes": "",
+        "count": "",
+        "layout": "rows",
+        "order": "xyxy",
+        "unit": "share",
+        "objectness": "none",
+        "background": 0,
+        "activation": "none",
+        "threshold": 0.25,
+        "suppress": "class",
+        "overlap": 0.5,
+        "top": 100,
+    },
 }
 
 
@@ -71,6 +87,7 @@ class Preparation:
             RecipeError: it does not belong to the model or the labels.
         """
         image, audio, classes = self.declared.image, self.declared.audio, self.declared.classes
+        boxes = self.declared.boxes
         if image is not None:
             image = replace(image, input=image.input or _only(inputs, "image.input"))
             image = replace(image, layout=self._layout(image, inputs))
@@ -78,7 +95,11 @@ class Preparation:
             audio = replace(audio, input=audio.input or _only(inputs, "audio.input"))
         if classes is not None:
             classes = replace(classes, output=classes.output or _only(outputs, "classes.output"))
-        fitted = replace(self.declared, image=image, audio=audio, classes=classes)
+        if boxes is not None:
+            boxes = replace(boxes, boxes=boxes.boxes or _only(outputs, "boxes.boxes"))
+            # One output with all of it, where none is named for the scores.
+            boxes = replace(boxes, scores=boxes.scores or boxes.boxes)
+        fitted = replace(self.declared, image=image, audio=audio, classes=classes, boxes=boxes)
         try:
             Predictor(fitted, inputs, outputs, labels)
         except SchemaError as error:

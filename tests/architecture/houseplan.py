@@ -22,8 +22,8 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
             "engines.tflite_runtime",
             "keyfiles",
             "op_table",
+            "boxes",
             "pool",
-            "prediction",
             "probe",
             "protection",
             "sidecar",
@@ -33,7 +33,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
         }
         | {"verify"}
     ),
-    frozenset({"probing", "slotcopy", "storefile", "trust_file"}),
+    frozenset({"prediction", "probing", "slotcopy", "storefile", "trust_file"}),
     frozenset({"device", "enrolment", "selftest"}),
     frozenset({"admission"}),
     frozenset({"loading"}),
@@ -150,9 +150,9 @@ NEWER_THAN_3_10 = {"tomllib"}
 CORE = tuple(
     f"{DEVICE}.{name}"
     for name in (
-        "_crypto", "_fields", "capabilities", "compression", "container", "encryption", "golden", "grants",
-        "manifest", "pictures", "processing", "profile", "signing", "slots", "sound", "state", "store", "table",
-        "tensors", "trust", "trust_update", "verify",
+        "_crypto", "_fields", "boxes", "capabilities", "compression", "container", "encryption", "golden",
+        "grants", "manifest", "pictures", "processing", "profile", "signing", "slots", "sound", "state", "store",
+        "table", "tensors", "trust", "trust_update", "verify",
     )
 )  # fmt: skip
 IMPURE_MODULES = {

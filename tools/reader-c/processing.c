@@ -115,6 +115,70 @@ static bool is_classes(const json *value)
     return HAS(value, members);
 }
 
+static bool is_table(const json *value)
+{
+    static const char *const choices[] = {"rows", "columns", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_corners(const json *value)
+{
+    static const char *const choices[] = {"xyxy", "yxyx", "xywh", "cxcywh", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_unit(const json *value)
+{
+    static const char *const choices[] = {"share", "pixels", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_objectness(const json *value)
+{
+    static const char *const choices[] = {"none", "column", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_suppress(const json *value)
+{
+    static const char *const choices[] = {"none", "class", "all", NULL};
+    return is_one_of(value, choices);
+}
+
+static bool is_background(const json *value)
+{
+    return is_from(value, 0, 1);
+}
+
+static bool is_share(const json *value)
+{
+    return is_number(value) && value->number >= 0 && value->number <= 1;
+}
+
+static bool is_boxes(const json *value)
+{
+    static const member members[] = {
+        {"boxes", is_text, WANTED},
+        {"scores", is_text, WANTED},
+        {"classes", is_text, WANTED},
+        {"count", is_text, WANTED},
+        {"layout", is_table, WANTED},
+        {"order", is_corners, WANTED},
+        {"unit", is_unit, WANTED},
+        {"objectness", is_objectness, WANTED},
+        {"background", is_background, WANTED},
+        {"activation", is_activation, WANTED},
+        {"threshold", is_offset, WANTED},
+        {"suppress", is_suppress, WANTED},
+        {"overlap", is_share, WANTED},
+        {"top", is_top, WANTED},
+    };
+    /* Where the model says the classes, its scores have nothing else in them. */
+    return HAS(value, members)
+        && (says(value, "classes", "")
+            || (says(value, "objectness", "none") && json_member(value, "background")->integer == 0));
+}
+
 static bool is_rate(const json *value)
 {
     return is_from(value, 1000, 192000);
@@ -237,9 +301,12 @@ bool is_processing(const json *value)
         {"audio", is_audio, OPTIONAL},
         {"mel", is_mel, OPTIONAL},
         {"classes", is_classes, OPTIONAL},
+        {"boxes", is_boxes, OPTIONAL},
     };
     if (!HAS(value, members) || json_count(value) == 0)
         return false;
-    const json *audio = json_member(value, "audio");
-    return (audio == NULL || json_member(value, "image") == NULL) && is_of_audio(json_member(value, "mel"), audio);
+    const json *audio = json_member(value, "audio"), *image = json_member(value, "image");
+    if (json_member(value, "boxes") != NULL && (image == NULL || json_member(value, "classes") != NULL))
+        return false;
+    return (audio == NULL || image == NULL) && is_of_audio(json_member(value, "mel"), audio);
 }

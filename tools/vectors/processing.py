@@ -40,9 +40,25 @@ _MEL: dict[str, Any] = {
     "order": "time",
 }
 _CLASSES: dict[str, Any] = {"output": "scores", "activation": "softmax", "top": 5, "threshold": 0.0}
-_PARTS = {"image": _IMAGE, "audio": _AUDIO, "mel": _MEL, "classes": _CLASSES}
+_BOXES: dict[str, Any] = {
+    "boxes": "boxes",
+    "scores": "scores",
+    "classes": "",
+    "count": "",
+    "layout": "rows",
+    "order": "cxcywh",
+    "unit": "share",
+    "objectness": "none",
+    "background": 0,
+    "activation": "sigmoid",
+    "threshold": 0.25,
+    "suppress": "class",
+    "overlap": 0.5,
+    "top": 100,
+}
+_PARTS = {"image": _IMAGE, "audio": _AUDIO, "mel": _MEL, "classes": _CLASSES, "boxes": _BOXES}
 # What a part cannot be without.
-_WITH: Mapping[str, dict[str, Any]] = {"mel": {"audio": _AUDIO}}
+_WITH: Mapping[str, dict[str, Any]] = {"mel": {"audio": _AUDIO}, "boxes": {"image": _IMAGE}}
 # Lists of changes to the part, each of which is right.
 _RIGHT: Mapping[str, tuple[dict[str, Any], ...]] = {
     "image": (
@@ -68,6 +84,13 @@ _RIGHT: Mapping[str, tuple[dict[str, Any], ...]] = {
     "classes": (
         *({"activation": "none"}, {"activation": "sigmoid"}, {"top": 1}, {"top": 1000}),
         *({"threshold": -1e9}, {"threshold": 1e9}, {"threshold": 1}, {"output": "\0"}),
+    ),
+    "boxes": (
+        *({"layout": "columns"}, {"order": "xyxy"}, {"order": "yxyx"}, {"order": "xywh"}, {"unit": "pixels"}),
+        *({"objectness": "column"}, {"background": 1}, {"objectness": "column", "background": 1}),
+        *({"classes": "kinds", "count": "n"}, {"activation": "none"}, {"activation": "softmax"}),
+        *({"suppress": "none"}, {"suppress": "all"}, {"overlap": 0}, {"overlap": 1}, {"top": 1}, {"top": 1000}),
+        *({"threshold": -1e9}, {"threshold": 1}, {"scores": "boxes"}, {"boxes": ""}),
     ),
 }
 _WRONG: Mapping[str, tuple[dict[str, Any], ...]] = {
@@ -99,6 +122,13 @@ _WRONG: Mapping[str, tuple[dict[str, Any], ...]] = {
         *({"activation": "relu"}, {"top": 0}, {"top": -1}, {"top": 1001}, {"top": 1.0}, {"top": True}),
         *({"threshold": 1.1e9}, {"threshold": -1.1e9}, {"threshold": "0"}, {"threshold": True}),
     ),
+    "boxes": (
+        *({"layout": "nhwc"}, {"order": "xxyy"}, {"unit": "inches"}, {"objectness": "row"}, {"suppress": "soft"}),
+        *({"background": 2}, {"background": -1}, {"background": True}, {"background": 1.0}, {"activation": "relu"}),
+        *({"overlap": -0.1}, {"overlap": 1.1}, {"overlap": True}, {"top": 0}, {"top": 1001}, {"top": 1.0}),
+        *({"threshold": 1.1e9}, {"classes": "kinds", "background": 1}),
+        {"classes": "kinds", "objectness": "column"},
+    ),
 }
 
 
@@ -125,6 +155,9 @@ def processing() -> Iterator[Vector]:
         yield _refused(f"{name} is a list", {name: [part]} | beside)
     yield _refused("features without sound", {"mel": _MEL})
     yield _refused("features of a picture", {"mel": _MEL, "image": _IMAGE})
+    yield _refused("boxes without a picture", {"boxes": _BOXES})
+    yield _refused("boxes in sound", {"boxes": _BOXES, "audio": _AUDIO})
+    yield _refused("boxes and classes", {"boxes": _BOXES, "image": _IMAGE, "classes": _CLASSES})
     yield _refused("a picture and sound", {"image": _IMAGE, "audio": _AUDIO})
     yield _refused("features above half the rate", {"mel": _MEL, "audio": _AUDIO | {"rate": 14999}})
     yield _good("features up to half the rate", {"mel": _MEL, "audio": _AUDIO | {"rate": 15000}})

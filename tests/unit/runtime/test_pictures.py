@@ -94,7 +94,7 @@ def test_a_picture_is_fitted_whole_between_bars():
 )
 def test_the_frame_says_what_part_of_the_picture_the_model_sees(changes, frame):
     found = prepare_picture(np.zeros((20, 40, 3), np.uint8), replace(PLAIN, **changes), (8, 8))[1]
-    assert found == Frame(top=frame[0], left=frame[1], height=frame[2], width=frame[3])
+    assert found == Frame(top=frame[0], left=frame[1], height=frame[2], width=frame[3], picture=found.picture)
 
 
 def test_values_are_normalised_as_torchvision_does_it():
