@@ -1,52 +1,52 @@
-"""Steps that a second core works out while the first one uses those before."""
+"""Work that a second core takes its share of."""
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable
 
-__all__ = ["ahead"]
-
-_STEPS = 2
-Step = TypeVar("Step")
+__all__ = ["share"]
 
 
-def ahead(work: Callable[[int], Step], count: int) -> Iterator[Step]:
-    """Yield ``work(0)`` to ``work(count - 1)`` in this order; a thread is up to two steps ahead of what was taken.
+def share(work: Callable[[int], object], first: int, end: int) -> None:
+    """Call `work` with each number from `first` to below `end`, in this thread and a second one.
 
-    What `work` raises is raised where its step would have come, and no later step is begun. The thread has ended when
-    this has. Without a thread to be had, each step is worked out when it is asked for.
+    They are begun in order. What `work` raises is raised, for the lowest number it was raised for, and no more than
+    one is begun after it. The second thread has ended when this has; without one to be had, this one does all.
     """
-    room, done = threading.Semaphore(_STEPS), queue.SimpleQueue[tuple[Step | None, BaseException | None]]()
-    ended = False
+    left, lock = iter(range(first, end)), threading.Lock()
+    failed: list[tuple[int, BaseException]] = []
 
     def run() -> None:
-        for number in range(count):
-            room.acquire()
-            if ended:
+        while not failed:
+            with lock:
+                number = next(left, end)
+            if number == end:
                 return
             try:
-                done.put((work(number), None))
-            except BaseException as error:  # noqa: BLE001 - it is raised again, where it belongs
-                done.put((None, error))
-                return
+                work(number)
+            except BaseException as error:  # noqa: BLE001 - it is raised again, by the thread that waits
+                failed.append((number, error))
 
-    thread = threading.Thread(target=run, name="edgepack-ahead", daemon=True)
+    thread = threading.Thread(target=run, name="edgepack-share", daemon=True)
     try:
         thread.start()
     except RuntimeError:
-        yield from map(work, range(count))
-        return
-    try:
-        for _ in range(count):
-            step, error = done.get()
-            if error is not None:
-                raise error
-            room.release()
-            yield step  # type: ignore[misc]
-    finally:
-        ended = True
-        room.release()
-        thread.join()
+        run()
+    else:
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001 - Ctrl-C between two of them
+            failed.append((end, error))
+        _end(thread, failed, end)
+    if failed:
+        raise min(failed, key=lambda failure: failure[0])[1]
+
+
+def _end(thread: threading.Thread, failed: list[tuple[int, BaseException]], end: int) -> None:
+    """Wait for the thread whatever happens: what it writes into may be given back after this."""
+    while thread.is_alive():
+        try:
+            thread.join()
+        except BaseException as error:  # noqa: BLE001 - Ctrl-C; it is raised again when the thread has ended
+            failed.append((end, error))

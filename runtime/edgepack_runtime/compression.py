@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
+from edgepack_runtime._room import Room, wipe
 from edgepack_runtime.errors import PayloadError
 
 __all__ = ["MAX_WINDOW", "NO_COMPRESSION", "ZSTD", "decompress", "supported"]
@@ -18,6 +19,7 @@ ZSTD = 1
 MAX_WINDOW = 8 << 20
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _MAX_BLOCK = 128 << 10
+_PIECE = 1 << 20
 # Bits of the frame header descriptor (RFC 8878, 3.1.1.1.1).
 _SINGLE_SEGMENT, _RESERVED, _CHECKSUM, _DICTIONARY = 0x20, 0x08, 0x04, 0x03
 _RLE, _RESERVED_BLOCK = 1, 3
@@ -50,30 +52,33 @@ def supported() -> Set[int]:
     return _Readable()
 
 
-def decompress(data: bytearray, into: memoryview) -> None:
+def decompress(data: bytearray, into: Room) -> None:
     """Fill `into` with what `data` unpacks to (step 17).
 
     Args:
         data: one zstd frame.
-        into: writable, exactly as long as the content.
+        into: exactly as long as the content.
 
     Raises:
         PayloadError: it is damaged, has another size, a larger window or a dictionary, or something follows it.
     """
     import zstandard
 
-    _check_frame(memoryview(data), len(into))
-    at = 0
+    _check_frame(memoryview(data), into.length)
+    at, plain = 0, memoryview(bytearray(min(into.length, _PIECE)))
     try:
         with zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).stream_reader(data) as reader:
-            while at < len(into):
-                if not (count := reader.readinto(into[at:])):
-                    raise PayloadError(f"payload: {len(into)} bytes were signed, zstd gives {at}")
+            while at < into.length:
+                if not (count := reader.readinto(plain[: into.length - at])):
+                    raise PayloadError(f"payload: {into.length} bytes were signed, zstd gives {at}")
+                into.write(at, plain[:count])
                 at += count
             if reader.read(1):
-                raise PayloadError(f"payload: {len(into)} bytes were signed, zstd gives more")
+                raise PayloadError(f"payload: {into.length} bytes were signed, zstd gives more")
     except zstandard.ZstdError as error:
         raise PayloadError(f"payload: zstd cannot unpack it: {error}") from None
+    finally:
+        wipe(plain)
 
 
 def _check_frame(data: memoryview, content_length: int) -> None:

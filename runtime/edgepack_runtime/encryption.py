@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from edgepack_runtime._crypto import AESGCM, sha256
+from edgepack_runtime._room import Room, room_in, wipe
 from edgepack_runtime.errors import PayloadError
 
 __all__ = [
@@ -54,11 +55,12 @@ CHUNK_SIZE = 16 * 1024
 TAG_SIZE = 16
 ENTRY_HEADER_SIZE = 56
 SEGMENT_CHUNKS = 64
-# From so many segments on, a second core reads and hashes the next ones while one is decrypted.
-_AHEAD_FROM = 4
+# From so many segments on, a second core takes its share of them.
+_SHARED_FROM = 3
 _SALT_SIZE = 24
 _NONCE_SIZE = 12
 _STORED_CHUNK = CHUNK_SIZE + TAG_SIZE
+_SEGMENT = SEGMENT_CHUNKS * CHUNK_SIZE
 _INFO = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
 _CONTEXT = b"edgepack/v1/entry\0"
 
@@ -102,7 +104,7 @@ def segment_spans(suite: PayloadSuite, stored: int) -> tuple[tuple[int, int], ..
 
 def _segment_size(suite: PayloadSuite) -> tuple[int, int]:
     if suite is PayloadSuite.PLAIN:
-        return 0, SEGMENT_CHUNKS * CHUNK_SIZE
+        return 0, _SEGMENT
     return ENTRY_HEADER_SIZE, SEGMENT_CHUNKS * _STORED_CHUNK
 
 
@@ -110,14 +112,6 @@ def segment_digests(suite: PayloadSuite, stored: bytes) -> tuple[bytes, ...]:
     """Return the SHA-256 of each segment of a stored entry."""
     view = memoryview(stored)
     return tuple(sha256(view[at : at + size]) for at, size in segment_spans(suite, len(stored)))
-
-
-def wipe(buffer: memoryview | bytearray) -> None:
-    """Overwrite a buffer with zeros."""
-    view = memoryview(buffer)
-    for at in range(0, len(view), CHUNK_SIZE):
-        piece = view[at : at + CHUNK_SIZE]
-        piece[:] = bytes(len(piece))
 
 
 class _Chunks:
@@ -147,12 +141,14 @@ class _Chunks:
         return self._aead.encrypt(self._nonce_of(number), plain, None)
 
     def decrypt_segment(self, number: int, stored: memoryview, into: memoryview) -> int:
-        """Decrypt a segment whose first chunk has this number to its place in `into`; return the next number."""
+        """Decrypt a segment whose first chunk has this number; return the length of its plaintext."""
+        at = 0
         for start in range(0, len(stored), _STORED_CHUNK):
-            chunk, at = stored[start : start + _STORED_CHUNK], number * CHUNK_SIZE
-            self._aead.decrypt_into(self._nonce_of(number), chunk, None, into[at : at + len(chunk) - TAG_SIZE])
-            number += 1
-        return number
+            chunk = stored[start : start + _STORED_CHUNK]
+            end = at + len(chunk) - TAG_SIZE
+            self._aead.decrypt_into(self._nonce_of(number), chunk, None, into[at:end])
+            number, at = number + 1, end
+        return at
 
 
 def encrypt_entry(
@@ -194,7 +190,7 @@ def encrypt_segments(
         raise ValueError(f"the salt has {len(salt)} bytes, wanted {_SALT_SIZE}")
     chunks = _Chunks(key, salt, context)
     try:
-        head, size = salt + chunks.commitment, SEGMENT_CHUNKS * CHUNK_SIZE
+        head, size = salt + chunks.commitment, _SEGMENT
         segments = segment_count(PayloadSuite.COBBLESTONE_256, stored_length(PayloadSuite.COBBLESTONE_256, length))
         for first in range(0, segments * SEGMENT_CHUNKS, SEGMENT_CHUNKS):
             start = first * CHUNK_SIZE
@@ -217,33 +213,31 @@ def check_segments(suite: PayloadSuite, stored: int, digests: Sequence[bytes], r
     Raises:
         PayloadError: a segment is cut short or is not the one that was signed.
     """
-    for _ in _checked_segments(suite, stored, digests, read):
-        pass
+    _each(_Signed(suite, stored, digests, read), 0)
 
 
-def copy_entry(digests: Sequence[bytes], read: Read, into: memoryview) -> None:
+def copy_entry(digests: Sequence[bytes], read: Read, into: memoryview | Room) -> None:
     """Fill `into` with an entry stored in clear; wipe it on any failure (steps 13, 14 and 16).
 
     Args:
         digests: the signed SHA-256 of each segment.
-        read: reads the stored entry; offsets count from its start. Each byte is asked for once.
-        into: writable, exactly as long as the entry.
+        read: reads the stored entry; offsets count from its start. Each byte is asked for once, by either thread.
+        into: exactly as long as the entry.
 
     Raises:
         PayloadError: a segment is cut short or is not the one that was signed.
     """
+    room = into if isinstance(into, Room) else room_in(into)
     try:
-        at = 0
-        for segment in _checked_segments(PayloadSuite.PLAIN, len(into), digests, read):
-            into[at : at + len(segment)] = segment
-            at += len(segment)
+        signed = _Signed(PayloadSuite.PLAIN, room.length, digests, read)
+        _each(signed, 0, lambda number, segment: room.write(signed.spans[number][0], segment))
     except BaseException:
-        wipe(into)
+        room.wipe()
         raise
 
 
 def decrypt_entry(
-    key: bytes | bytearray, context: bytes, digests: Sequence[bytes], read: Read, into: memoryview
+    key: bytes | bytearray, context: bytes, digests: Sequence[bytes], read: Read, into: memoryview | Room
 ) -> None:
     """Fill `into` with the plaintext of an encrypted entry; wipe it on any failure (steps 13 to 16).
 
@@ -251,59 +245,87 @@ def decrypt_entry(
         key: the content key.
         context: from `entry_context`.
         digests: the signed SHA-256 of each segment of the stored entry.
-        read: reads the stored entry; offsets count from its start. Each byte is asked for once.
-        into: writable, exactly as long as the plaintext.
+        read: reads the stored entry; offsets count from its start. Each byte is asked for once, by either thread.
+        into: exactly as long as the plaintext.
 
     Raises:
         PayloadError: a segment is cut short, is not the one that was signed, or does not decrypt.
         ValueError: the key has another length.
     """
+    room = into if isinstance(into, Room) else room_in(into)
     try:
-        _decrypt_entry(key, context, digests, read, into)
+        length = stored_length(PayloadSuite.COBBLESTONE_256, room.length)
+        _decrypt(key, context, _Signed(PayloadSuite.COBBLESTONE_256, length, digests, read), room)
     except InvalidTag:
-        wipe(into)
+        room.wipe()
         raise PayloadError("payload: a chunk is not authentic under the bundle's key") from None
     except BaseException:
-        wipe(into)
+        room.wipe()
         raise
 
 
-def _decrypt_entry(
-    key: bytes | bytearray, context: bytes, digests: Sequence[bytes], read: Read, into: memoryview
-) -> None:
-    length = stored_length(PayloadSuite.COBBLESTONE_256, len(into))
-    segments = _checked_segments(PayloadSuite.COBBLESTONE_256, length, digests, read)
-    first = memoryview(next(segments))
+class _Signed:
+    """A stored entry whose segments are what was signed, each as soon as it was read."""
+
+    __slots__ = ("_digests", "_read", "spans")
+
+    def __init__(self, suite: PayloadSuite, length: int, digests: Sequence[bytes], read: Read) -> None:
+        self.spans = segment_spans(suite, length)
+        if len(self.spans) != len(digests):
+            raise ValueError(f"{len(digests)} digests for {len(self.spans)} segments")
+        self._digests, self._read = digests, read
+
+    def segment(self, number: int) -> bytes:
+        """Return a segment, read once (step 13) and equal to what was signed (step 14)."""
+        at, size = self.spans[number]
+        segment = bytes(self._read(at, size))
+        if len(segment) != size:
+            raise PayloadError(f"payload: segment {number} has {len(segment)} of {size} bytes")
+        # Both are public: how long the comparison takes tells nothing.
+        if sha256(segment) != self._digests[number]:
+            raise PayloadError(f"payload: segment {number} of {len(self.spans)} is not the one that was signed")
+        return segment
+
+
+def _each(signed: _Signed, first: int, use: Callable[[int, bytes], object] = lambda number, segment: None) -> None:
+    """Have `use` take each segment from the `first` on, in two threads where it pays."""
+
+    def work(number: int) -> None:
+        use(number, signed.segment(number))
+
+    count = len(signed.spans)
+    if count < _SHARED_FROM:
+        for number in range(first, count):
+            work(number)
+    else:
+        from edgepack_runtime._ahead import share
+
+        share(work, first, count)
+
+
+def _decrypt(key: bytes | bytearray, context: bytes, signed: _Signed, room: Room) -> None:
+    first = memoryview(signed.segment(0))
     chunks = _Chunks(key, bytes(first[:_SALT_SIZE]), context)
+    # One for each thread, for all its segments: new memory for each would take as long as to decrypt it.
+    buffers = [bytearray(min(room.length, _SEGMENT)) for _ in range(2)]
+    spare = [*buffers]
+
+    def use(number: int, segment: bytes | memoryview) -> None:
+        plain = spare.pop()
+        try:
+            with memoryview(plain) as view:
+                length = chunks.decrypt_segment(number * SEGMENT_CHUNKS, memoryview(segment), view)
+                room.write(number * _SEGMENT, view[:length])
+        finally:
+            spare.append(plain)
+
     try:
         # Step 15: before any chunk, so that no second key can ever open the same bytes to another model.
         if not _compare_digest(chunks.commitment, first[_SALT_SIZE:ENTRY_HEADER_SIZE]):
             raise PayloadError("payload: the key commitment is of another key, bundle or entry")
-        number = chunks.decrypt_segment(0, first[ENTRY_HEADER_SIZE:], into)
-        for segment in segments:
-            number = chunks.decrypt_segment(number, memoryview(segment), into)
+        use(0, first[ENTRY_HEADER_SIZE:])
+        _each(signed, 1, use)
     finally:
         chunks.wipe()
-
-
-def _checked_segments(suite: PayloadSuite, length: int, digests: Sequence[bytes], read: Read) -> Iterator[bytes]:
-    """Yield each segment, read once (step 13) and equal to what was signed (step 14)."""
-    spans = segment_spans(suite, length)
-    if len(spans) != len(digests):
-        raise ValueError(f"{len(digests)} digests for {len(spans)} segments")
-
-    def checked(i: int) -> bytes:
-        at, size = spans[i]
-        segment = bytes(read(at, size))
-        if len(segment) != size:
-            raise PayloadError(f"payload: segment {i} has {len(segment)} of {size} bytes")
-        if sha256(segment) != digests[i]:
-            raise PayloadError(f"payload: segment {i} of {len(spans)} is not the one that was signed")
-        return segment
-
-    if len(spans) < _AHEAD_FROM:
-        yield from map(checked, range(len(spans)))
-    else:
-        from edgepack_runtime._ahead import ahead
-
-        yield from ahead(checked, len(spans))
+        for plain in buffers:
+            wipe(plain)

@@ -12,6 +12,7 @@ from dataclasses import InitVar, field
 from types import TracebackType
 
 from edgepack_runtime._data import dataclass
+from edgepack_runtime._room import Room, room_in
 from edgepack_runtime.compression import NO_COMPRESSION, decompress
 from edgepack_runtime.container import Container, Grant
 from edgepack_runtime.encryption import PayloadSuite, Read, copy_entry, decrypt_entry, entry_context, wipe
@@ -129,14 +130,14 @@ class UnlockedBundle:
         if made_by is not _MADE_BY_UNLOCK:
             raise TypeError("only VerifiedBundle.unlock() makes an UnlockedBundle")
 
-    def read_entry(self, name: str, read: Read, into: memoryview) -> None:
+    def read_entry(self, name: str, read: Read, into: memoryview | Room) -> None:
         """Fill `into` with the content of an entry, or with zeros if anything is wrong (steps 13 to 17).
 
         Args:
             name: the entry.
             read: `read(offset, size)` gives bytes of the bundle file; offsets count from the file's start. Each
-                stored byte is asked for once, about 1 MiB at a time.
-            into: writable bytes, exactly `content_length` of them. Use them only after this returned.
+                stored byte is asked for once, about 1 MiB at a time, from two threads.
+            into: room for exactly `content_length` bytes. Use them only after this returned.
 
         Raises:
             FormatError: there is no such entry.
@@ -145,22 +146,24 @@ class UnlockedBundle:
             ValueError: `into` has another length or is no plain writable memory, or the bundle was closed.
         """
         entry = self.bundle.entry(name)
-        if into.readonly or into.format != "B" or not into.c_contiguous or into.nbytes != entry.content_length:
-            raise ValueError(f"entry {name!r} needs {entry.content_length} writable bytes, got {into.nbytes}")
+        room = into if isinstance(into, Room) else room_in(into)
+        plain = isinstance(into, Room) or (into.format == "B" and into.c_contiguous and not into.readonly)
+        if not plain or room.length != entry.content_length:
+            raise ValueError(f"entry {name!r} needs {entry.content_length} writable bytes, got {room.length}")
         if entry.compression == NO_COMPRESSION:
-            self._read_plain(entry, read, into)
+            self._read_plain(entry, read, room)
             return
         packed = bytearray(entry.plain_length)
         try:
-            self._read_plain(entry, read, memoryview(packed))
-            decompress(packed, into)
+            self._read_plain(entry, read, room_in(memoryview(packed)))
+            decompress(packed, room)
         except BaseException:
-            wipe(into)
+            room.wipe()
             raise
         finally:
             wipe(packed)
 
-    def _read_plain(self, entry: Entry, read: Read, into: memoryview) -> None:
+    def _read_plain(self, entry: Entry, read: Read, into: Room) -> None:
         header = self.bundle.header
         start = self.bundle.container.preamble.front_length + entry.offset
 

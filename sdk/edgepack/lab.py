@@ -26,7 +26,7 @@ from edgepack.timing import Timing, take_turns
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime.engines import Engine, load
 from edgepack_runtime.errors import EngineError, InputError
-from edgepack_runtime.plaintext import PlaintextModel
+from edgepack_runtime.plaintext import PlaintextModel, Room
 from edgepack_runtime.tensors import Array
 
 __all__ = ["LabRequest", "LabResult", "replay", "run_in_lab"]
@@ -52,9 +52,9 @@ class LabRequest:
     ram_budget: int = 0
     beside: bytes = b""
 
-    def fill(self, into: memoryview) -> None:
+    def fill(self, into: Room) -> None:
         """Write the model into `into`."""
-        into[:] = self.model
+        into.write(0, self.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,8 +182,8 @@ def _timing(request: LabRequest, engine: Engine) -> Timing | None:
     def runs(it: Engine) -> Callable[[], object]:
         return lambda: it.run(feeds)
 
-    def fill(into: memoryview) -> None:
-        into[:] = request.beside
+    def fill(into: Room) -> None:
+        into.write(0, request.beside)
 
     with PlaintextModel(len(request.beside), fill) as plaintext:
         try:

@@ -15,7 +15,7 @@ from edgepack.layer_effect import MOST_SAMPLES, Effects, worth_a_look
 from edgepack.layer_sums import LayerSums, Numbers, Seen, Sums, fixed_to, own_value, real, rounded
 from edgepack_runtime.engines import Engine, load
 from edgepack_runtime.errors import EngineError, InputError
-from edgepack_runtime.plaintext import PlaintextModel
+from edgepack_runtime.plaintext import PlaintextModel, Room
 from edgepack_runtime.tensors import Array
 
 __all__ = ["Feed", "Layer", "MeasureRequest", "Measured", "measure"]
@@ -111,8 +111,8 @@ def _engines(request: MeasureRequest, names: Sequence[str]) -> Iterator[dict[str
         for name in names:
             data = request.models[name]
 
-            def fill(into: memoryview, data: bytes = data) -> None:
-                into[:] = data
+            def fill(into: Room, data: bytes = data) -> None:
+                into.write(0, data)
 
             plain = stack.enter_context(PlaintextModel(len(data), fill))
             if plain.path is None:

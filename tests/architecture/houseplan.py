@@ -9,7 +9,7 @@ MAX_LINES = 400
 
 # A module imports modules of lower tiers only. Names are without the package; "" is the package itself.
 DEVICE_TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"_crypto", "_data", "", "_ahead", "errors"}),
+    frozenset({"_crypto", "_data", "", "_ahead", "_room", "errors"}),
     frozenset({"_fields", "_files", "apart", "compression", "container", "encryption", "latency", "observe"}),
     frozenset({"capabilities", "processing"}),
     frozenset({"_folders", "bundlefile", "moments", "plaintext", "profile", "signing", "table", "tensors"})

@@ -91,11 +91,12 @@ def test_encrypting_wipes_the_derived_secrets_and_the_entry_key(wiped: Wiped) ->
     assert (len(secrets), key, any(key)) == (76, secrets[:32], True)
 
 
-def test_decrypting_wipes_the_derived_secrets_and_the_entry_key(wiped: Wiped) -> None:
+def test_decrypting_wipes_the_derived_secrets_the_entry_key_and_what_it_decrypted_in(wiped: Wiped) -> None:
     stored = encryption.encrypt_entry(KEY, CONTEXT, b"plain", salt=bytes(24))
     digests = encryption.segment_digests(encryption.PayloadSuite.COBBLESTONE_256, stored)
     wiped.before.clear()
     into = bytearray(5)
     encryption.decrypt_entry(KEY, CONTEXT, digests, lambda at, size: stored[at : at + size], memoryview(into))
-    secrets, key = wiped.before
+    secrets, key, *pieces = wiped.before
     assert (bytes(into), len(secrets), key, any(key)) == (b"plain", 76, secrets[:32], True)
+    assert sorted(pieces) == [bytes(5), b"plain"]

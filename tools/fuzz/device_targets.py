@@ -18,6 +18,7 @@ import numpy as np
 from edgepack.localprofile import profile_of
 from edgepack.probe_import import default_name, profile_of_probe
 from edgepack.probed import read_probe, read_refusal
+from edgepack_runtime._room import room_in
 from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.cli import _load_feeds
 from edgepack_runtime.compression import ZSTD, decompress, supported
@@ -109,7 +110,7 @@ def _table(data: bytes) -> None:
 def _zstd(data: bytes) -> None:
     """Take three bytes of content length, and a frame."""
     content = memoryview(bytearray(int.from_bytes(data[:3], "little")))
-    decompress(bytearray(data[3:]), content)
+    decompress(bytearray(data[3:]), room_in(content))
 
 
 def _blocks(data: bytes) -> None:

@@ -22,7 +22,7 @@ from edgepack.reporter import Reporter
 from edgepack.timing import take_turns
 from edgepack_runtime.engines import load
 from edgepack_runtime.errors import EdgepackError, EngineError
-from edgepack_runtime.plaintext import PlaintextModel
+from edgepack_runtime.plaintext import PlaintextModel, Room
 from edgepack_runtime.tensors import Array
 
 __all__ = ["Row", "auto_rows", "fixed_rows", "foreign_row", "table"]
@@ -131,11 +131,8 @@ def _ratio(model: bytes, feeds: Mapping[str, Array], work: Work) -> float:
     first = {name: np.asarray(values[0], order="C") for name, values in feeds.items()}
     usual = {name: np.asarray(values[0], order="C") for name, values in work.samples.feeds.items()}
 
-    def fill(content: bytes) -> Callable[[memoryview], None]:
-        def into(view: memoryview) -> None:
-            view[:] = content
-
-        return into
+    def fill(content: bytes) -> Callable[[Room], None]:
+        return lambda into: into.write(0, content)
 
     with (
         PlaintextModel(len(model), fill(model)) as one,

@@ -9,6 +9,7 @@ import pytest
 
 import bundlekit
 from bundlekit import HEADER, POLICY, Recipe, check, open_all, seed, sign_again, stored_entries
+from edgepack_runtime._room import Room, room_in
 from edgepack_runtime.compression import MAX_WINDOW, NO_COMPRESSION, ZSTD, decompress, supported
 from edgepack_runtime.encryption import encrypt_entry, entry_context, segment_digests
 from edgepack_runtime.errors import FormatError, IncompatibleError, PayloadError
@@ -57,7 +58,7 @@ def test_a_compressed_entry_opens_to_its_content() -> None:
 def test_the_packed_plaintext_is_overwritten_after_use(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bytearray] = []
 
-    def watched(packed: bytearray, into: memoryview) -> None:
+    def watched(packed: bytearray, into: Room) -> None:
         seen.append(packed)
         assert any(packed)
         decompress(packed, into)
@@ -149,7 +150,7 @@ def handmade(size: int, *blocks: bytes, flags: int = SINGLE_SEGMENT_OF_4_BYTES, 
 def unpacked(packed: bytearray, size: int) -> bytes:
     pytest.importorskip("zstandard")
     into = bytearray(size)
-    decompress(packed, memoryview(into))
+    decompress(packed, room_in(memoryview(into)))
     return bytes(into)
 
 
@@ -197,7 +198,7 @@ def test_every_changed_byte_is_refused_or_changes_nothing_that_was_signed() -> N
             altered[at] ^= 1 << bit
             into = memoryview(bytearray(320))
             try:
-                decompress(altered, into)
+                decompress(altered, room_in(into))
             except PayloadError:
                 continue
             # A changed literal: what was signed is the frame, so this cannot come from outside.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import mmap
 import os
 import subprocess
@@ -15,14 +16,14 @@ import pytest
 
 from bundlekit import seed
 from edgepack_runtime.errors import FileError, PayloadError
-from edgepack_runtime.plaintext import PlaintextModel
+from edgepack_runtime.plaintext import PlaintextModel, Room
 
 MODEL = seed("plaintext model", 3 * mmap.PAGESIZE + 7)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memfd is Linux")
 
 
-def fill(view: memoryview) -> None:
-    view[:] = MODEL
+def fill(into: Room) -> None:
+    into.write(0, MODEL)
 
 
 def open_memfds() -> list[str]:
@@ -84,54 +85,68 @@ def test_closing_gives_the_memory_back() -> None:
 
 
 @linux
-def test_a_failure_wipes_what_was_written_and_passes_on() -> None:
-    kept: list[memoryview] = []
-
-    def fail(view: memoryview) -> None:
-        view[:] = MODEL
-        kept.append(view[:])
+def test_a_failure_passes_on_and_leaves_no_memory_file_open() -> None:
+    def fail(into: Room) -> None:
+        into.write(0, MODEL)
         raise PayloadError("altered")
 
     with pytest.raises(PayloadError, match="altered"):
-        PlaintextModel(len(MODEL), fail)
-    assert not any(kept[0])
-
-
-@linux
-def test_a_failure_leaves_no_memory_file_open() -> None:
-    def fail(view: memoryview) -> None:
-        raise PayloadError("altered")
-
-    with pytest.raises(PayloadError):
         PlaintextModel(len(MODEL), fail)
     assert open_memfds() == []
 
 
 @linux
-def test_a_writer_that_keeps_its_view_is_found_out() -> None:
-    kept: list[memoryview] = []
+def test_what_is_wiped_is_given_back() -> None:
+    seen: list[int] = []
 
-    def keep(view: memoryview) -> None:
-        view[:] = MODEL
-        kept.append(view[:])
+    def fail(into: Room) -> None:
+        into.write(0, MODEL)
+        (memfd,) = (fd for fd in Path("/proc/self/fd").iterdir() if "edgepack-model" in str(os.path.realpath(fd)))
+        seen.append(memfd.stat().st_blocks)
+        into.wipe()
+        seen.append(memfd.stat().st_blocks)
+        raise PayloadError("altered")
 
-    with pytest.raises(BufferError):
-        PlaintextModel(len(MODEL), keep)
-    assert not any(kept[0])
+    with pytest.raises(PayloadError):
+        PlaintextModel(len(MODEL), fail)
+    assert (seen[0] > 0, seen[1]) == (True, 0)
+
+
+@linux
+def test_nobody_writes_once_it_is_made() -> None:
+    kept: list[Room] = []
+
+    def keep(into: Room) -> None:
+        into.write(0, MODEL)
+        kept.append(into)
+
+    with PlaintextModel(len(MODEL), keep) as model:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            kept[0].write(0, b"x")
+        assert Path(str(model.path)).read_bytes() == MODEL
+
+
+@linux
+@pytest.mark.parametrize("most", [1, 4096, 5000])
+def test_what_the_kernel_takes_in_parts_is_written_whole(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:most], at))
+    with PlaintextModel(len(MODEL), fill) as model:
+        assert Path(str(model.path)).read_bytes() == MODEL
 
 
 @linux
 def test_an_empty_model_is_held_too() -> None:
-    with PlaintextModel(0, lambda view: None) as model:
+    with PlaintextModel(0, lambda into: None) as model:
         assert Path(str(model.path)).read_bytes() == b""
 
 
 @linux
 def test_a_model_larger_than_memory_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(fd: int, offset: int, size: int) -> None:
+    def full(fd: int, data: bytes, offset: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(FileError, match=f"not enough memory for a model of {len(MODEL)} bytes"):
         PlaintextModel(len(MODEL), fill)
     assert open_memfds() == []
@@ -171,9 +186,9 @@ def test_elsewhere_a_failure_wipes_the_buffer(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "platform", "darwin")
     kept: list[memoryview] = []
 
-    def fail(view: memoryview) -> None:
-        view[:] = MODEL
-        kept.append(view)
+    def fail(into: Room) -> None:
+        into.write(0, MODEL)
+        kept.append(inspect.getclosurevars(into.write).nonlocals["into"])
         raise PayloadError("altered")
 
     with pytest.raises(PayloadError):
@@ -182,7 +197,7 @@ def test_elsewhere_a_failure_wipes_the_buffer(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_repr_shows_nothing_of_the_model() -> None:
-    with PlaintextModel(4, lambda view: view.__setitem__(slice(None), b"TFL3")) as model:
+    with PlaintextModel(4, lambda into: into.write(0, b"TFL3")) as model:
         assert repr(model) == "<PlaintextModel of 4 bytes>"
 
 
@@ -194,7 +209,7 @@ if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
 assert forbid_core_dumps()
-with PlaintextModel(5, lambda view: view.__setitem__(slice(None), b"model")) as model:
+with PlaintextModel(5, lambda into: into.write(0, b"model")) as model:
     data = open(model.path, "rb").read()
 print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), data.decode())
 """
