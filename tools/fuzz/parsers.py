@@ -66,7 +66,7 @@ PARSERS: dict[str, tuple[str, ...]] = {
     "edgepack.recipe:expiry": ("recipe",),
     "edgepack.converters._options:read_options": ("options",),
     "edgepack.converters._options:named_shapes": ("options",),
-    "edgepack.passes._quantizer:read_options": ("options",),
+    "edgepack.passoptions:read_options": ("options",),
     "edgepack.passoptions:parse_pass_options": ("pass_options",),
     "edgepack.signers.pkcs11:parse_uri": ("key_uri",),
     "edgepack.keys:read_key": ("key_info",),
