@@ -25,6 +25,7 @@ from edgepack.optimize import Optimize
 from edgepack.ownmetric import measure_drops
 from edgepack.passoptions import PassOrder
 from edgepack.schemes import scheme_of, schemes_of_view
+from edgepack.truth import Labels
 from edgepack.untrained import before_evidence
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime.errors import EngineError
@@ -84,7 +85,7 @@ class Samples:
     feeds: Mapping[str, Array]
     reference: Mapping[str, Array]
     calibration: int
-    labels: Array | None
+    labels: Labels | None
     before: Mapping[str, Array] | None = None
 
     @property

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.dataset import LABEL_NAMES, UNNAMED, Dataset, dataset_of
+from edgepack.dataset import UNNAMED, Dataset, dataset_of
 from edgepack.errors import DatasetError
 from edgepack.reading import Reading
+from edgepack.truth import LABEL_NAMES, is_label
 from edgepack_runtime._files import read_capped
 from edgepack_runtime.errors import FileError
 from edgepack_runtime.tensors import Array
@@ -98,7 +99,10 @@ def load_csv(path: Path, what: str, reading: Reading, labels: Sequence[str]) -> 
     wanted = _Wanted.of(reading.csv_dtype, labels)
     for line, cells in rows:
         _take(cells, columns, wanted, f"{where}, line {line}")
-    arrays = {name: _array(parts, reading.csv_dtype) for name, parts in _grouped(columns, where).items()}
+    arrays = {
+        name: _array(parts, reading.csv_dtype)
+        for name, parts in _grouped(columns, reading.label_column, where).items()
+    }
     return dataset_of(path, arrays, hashlib.sha256(data).hexdigest(), where)
 
 
@@ -139,7 +143,8 @@ def _columns(header: tuple[int, list[str]], reading: Reading, where: str) -> lis
 def _column(title: str, reading: Reading) -> _Column:
     part = _PART.fullmatch(title)
     name, place = (title, -1) if part is None else (part[1], int(part[2]))
-    label = name == reading.label_column if reading.label_column else name in LABEL_NAMES
+    own = reading.label_column
+    label = name == own or name.startswith(f"{own}.") if own else is_label(name)
     values: array[float] = array("d" if label or reading.csv_dtype.startswith("float") else "q")
     return _Column(title=title, name=name, place=place, label=label, values=values)
 
@@ -207,7 +212,7 @@ def _advice(cell: str) -> str:
     return "decimal points, and no thousands; a column of text has to be made numbers as in training"
 
 
-def _grouped(columns: list[_Column], where: str) -> dict[str, list[_Column]]:
+def _grouped(columns: list[_Column], own: str, where: str) -> dict[str, list[_Column]]:
     """Return the columns of each array, in the order of their places."""
     groups: dict[str, list[_Column]] = {}
     loose = [column for column in columns if not column.label and column.place < 0]
@@ -215,7 +220,7 @@ def _grouped(columns: list[_Column], where: str) -> dict[str, list[_Column]]:
         if column in loose:
             groups.setdefault(UNNAMED, []).append(column)
         else:
-            groups.setdefault(_LABELS if column.label else column.name, []).append(column)
+            groups.setdefault(_array_name(column, own), []).append(column)
     parted = [column for column in columns if not column.label and column.place >= 0]
     if loose and parted:
         raise DatasetError(
@@ -224,7 +229,7 @@ def _grouped(columns: list[_Column], where: str) -> dict[str, list[_Column]]:
             hint="either all columns are NAME[0], NAME[1] and so on, or the features of the one input",
         )
     for name, group in groups.items():
-        if name in LABEL_NAMES and not all(column.label for column in group):
+        if is_label(name) and not all(column.label for column in group):
             raise DatasetError(f"{where}: an input cannot be called {name!r}", hint="save the data as .npz")
         places = sorted(column.place for column in group)
         if group[0].place >= 0 and places != list(range(len(group))):
@@ -236,6 +241,14 @@ def _grouped(columns: list[_Column], where: str) -> dict[str, list[_Column]]:
         if group[0].place >= 0:
             group.sort(key=lambda column: column.place)
     return groups
+
+
+def _array_name(column: _Column, own: str) -> str:
+    """Return what an .npz would call it; `own` is the user's name of the column of labels."""
+    if not column.label:
+        return column.name
+    output = column.name.removeprefix(own) if own else "".join(column.name.partition(".")[1:])
+    return _LABELS + output
 
 
 def _array(columns: list[_Column], dtype: str) -> Array:

@@ -1,8 +1,8 @@
 """Calibration and evaluation data: .npz and .npy files, checked against the model before anything slow starts.
 
 An ``.npz`` holds one array an input, by the input's name (or one array named ``x`` for a model with one input), and
-for evaluation the labels under one of `LABEL_NAMES`. The first dimension counts the samples. An ``.npy`` holds the
-one input. Nothing is cast, scaled or reshaped but a batch dimension of 1.
+for evaluation the labels, as `edgepack.truth` names them. The first dimension counts the samples. An ``.npy`` holds
+the one input. Nothing is cast, scaled or reshaped but a batch dimension of 1.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import numpy as np
 
 from edgepack._zips import DAMAGED, is_bounded
 from edgepack.errors import DatasetError
+from edgepack.truth import LABEL_NAMES, Labels, is_label, labels_in
 from edgepack_runtime.tensors import DTYPES, Array, TensorSpec
 
 __all__ = [
-    "LABEL_NAMES",
     "UNNAMED",
     "Dataset",
     "bind_feeds",
@@ -36,7 +36,6 @@ __all__ = [
     "take_samples",
 ]
 
-LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 UNNAMED = "x"
 _MAX_BYTES = 16 << 30
 # Beside zipfile's errors, what numpy's header parser was seen to raise on damaged files.
@@ -48,14 +47,14 @@ _HEADER_VERSIONS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Samples by array name, [n, ...]; `labels` [n] or None; `digest` is the file's SHA-256 (hex).
+    """Samples by array name, [n, ...]; `labels` [n, ...] or None; `digest` is the file's SHA-256 (hex).
 
     `notes` are what has to be known of a judgement by them.
     """
 
     path: Path
     feeds: Mapping[str, Array]
-    labels: Array | None
+    labels: Labels | None
     digest: str
     notes: tuple[str, ...] = ()
 
@@ -100,28 +99,18 @@ def load_dataset(path: Path, what: str) -> Dataset:
 
 
 def dataset_of(path: Path, arrays: Mapping[str, Array], digest: str, where: str) -> Dataset:
-    """Return arrays as a data set; those under one of `LABEL_NAMES` are its labels.
+    """Return arrays by name, inputs and labels, as a data set.
 
     Raises:
         DatasetError: they hold NaN, no sample, another dtype, or different numbers of samples.
     """
-    labels = [name for name in LABEL_NAMES if name in arrays]
-    if len(labels) > 1:
-        raise DatasetError(f"{where}: labels stand under {' and '.join(labels)}; keep one of them")
-    label_array = _plain(arrays[labels[0]]) if labels else None
-    feeds = {name: array for name, array in arrays.items() if name not in labels}
-    _check(feeds, label_array, where)
-    return Dataset(path=path, feeds=feeds, labels=label_array, digest=digest)
+    labels = labels_in(arrays, where)
+    feeds = {name: array for name, array in arrays.items() if not is_label(name)}
+    _check(feeds, labels, where)
+    return Dataset(path=path, feeds=feeds, labels=labels, digest=digest)
 
 
-def _plain(labels: Array) -> Array:
-    """Return the labels in a dtype that other processes are told: no unsigned or foreign byte order of any width."""
-    if str(labels.dtype) in DTYPES or labels.dtype.kind not in "iuf":
-        return labels
-    return labels.astype(np.float64 if labels.dtype.kind == "f" else np.int64)
-
-
-def _check(arrays: Mapping[str, Array], labels: Array | None, where: str) -> None:
+def _check(arrays: Mapping[str, Array], labels: Labels | None, where: str) -> None:
     if not arrays:
         raise DatasetError(f"{where}: no input array in it")
     for name, array in arrays.items():
@@ -132,11 +121,9 @@ def _check(arrays: Mapping[str, Array], labels: Array | None, where: str) -> Non
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise DatasetError(f"{where}: array {name!r} holds NaN or infinity")
     lengths = {name: len(array) for name, array in arrays.items()}
-    if labels is not None:
-        if labels.ndim == 0 or labels.dtype.kind not in "iufb":
-            raise DatasetError(f"{where}: labels must be numbers, one or more a sample, got {labels.dtype}")
-        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-            raise DatasetError(f"{where}: the labels hold NaN or infinity")
+    if isinstance(labels, Mapping):
+        lengths |= {f"labels of {output}": len(array) for output, array in labels.items()}
+    elif labels is not None:
         lengths["labels"] = len(labels)
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} {count}" for name, count in lengths.items())

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgepack.errors import DatasetError
 from edgepack.gate import Gate
+from edgepack.truth import Labels
 from edgepack_runtime.tensors import Array
 
 __all__ = ["decide", "doubt", "fitting_outputs", "is_scores", "right_classes", "right_yes_or_no", "single_threshold"]
@@ -18,7 +19,7 @@ def is_scores(values: Array) -> bool:
     return bool(values.size and values.ndim >= 2 and values.size // len(values) == values.shape[-1])
 
 
-def fitting_outputs(outputs: Mapping[str, Array], gate: Gate, labels: Array | None) -> tuple[str, ...]:
+def fitting_outputs(outputs: Mapping[str, Array], gate: Gate, labels: Labels | None) -> tuple[str, ...]:
     """Return the outputs that the gate's metric is judged on.
 
     Raises:
@@ -27,6 +28,8 @@ def fitting_outputs(outputs: Mapping[str, Array], gate: Gate, labels: Array | No
     metric = gate.judged
     if metric.kind == "agreement":
         labels = None
+    if isinstance(labels, Mapping):
+        return _labelled(outputs, gate, labels)
     fits = [name for name, values in outputs.items() if values.size and _fits(values, gate, labels)]
     if metric.kind in ("classes", "agreement") and gate.threshold is None and labels is None:
         # A mask beside a classifier is compared too, but only where it is all there is.
@@ -47,6 +50,28 @@ def fitting_outputs(outputs: Mapping[str, Array], gate: Gate, labels: Array | No
             if fits
             else "with a threshold every value is a yes or a no",
         )
+    return tuple(fits)
+
+
+def _labelled(outputs: Mapping[str, Array], gate: Gate, labels: Mapping[str, Array]) -> tuple[str, ...]:
+    """Return the outputs that have labels of their own and are judged by them.
+
+    Raises:
+        DatasetError: labels name an output that is not there, a named one has none, or they do not fit it.
+    """
+    for name in (*labels, *gate.outputs):
+        if name not in outputs:
+            raise DatasetError(f"labels or a metric are for the output {name!r}; there are {sorted(outputs)}")
+        if name not in labels:
+            raise DatasetError(
+                f"there are no labels for the output {name!r}, only for {sorted(labels)}",
+                hint=f"store them as 'y.{name}', or judge it against the float source: against = \"float\"",
+            )
+    fits = [name for name in gate.outputs or labels if _fits(outputs[name], gate, labels[name])]
+    for name in gate.outputs or (() if fits else labels):
+        if name not in fits:
+            found = f"{list(outputs[name].shape[1:])} with labels {list(labels[name].shape[1:])}"
+            raise DatasetError(f"output {name!r} {found} gives no {_needs(gate, labels[name])}")
     return tuple(fits)
 
 

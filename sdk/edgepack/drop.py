@@ -11,6 +11,7 @@ from edgepack.gate import LABELS, SOURCE, Drop, Gate, Verdict, verdict_on
 from edgepack.intervals import Measured, bootstrap, count_discordant
 from edgepack.pairing import Paired, at_least_2d, decided, paired_outputs
 from edgepack.scoring import ClassPair, HitPair
+from edgepack.truth import Labels, labels_for
 from edgepack_runtime.manifest import Evidence
 from edgepack_runtime.tensors import Array
 
@@ -24,7 +25,7 @@ def measure_drop(
     gate: Gate,
     source: Mapping[str, Array],
     candidate: Mapping[str, Array],
-    labels: Array | None,
+    labels: Labels | None,
 ) -> tuple[Drop, ...]:
     """Return what the gate's metrics lose from `source` to `candidate`, one `Drop` for each output each is judged on.
 
@@ -35,7 +36,8 @@ def measure_drop(
         gate: the metrics, their budgets, outputs and thresholds.
         source: the float source's outputs on the evaluation samples, [n, *output shape] by output name, in float.
         candidate: the same of the candidate, on the same samples in the same order.
-        labels: what is right, [n, ...]; None lets the source's outputs stand for it, and every `Drop` says so.
+        labels: what is right, [n, ...], or that by output; None lets the source's outputs stand for it, and every
+            `Drop` says so.
 
     Raises:
         DatasetError: there are no samples, an output holds NaN or infinity, or outputs and labels do not fit.
@@ -48,7 +50,7 @@ def point_drops(
     gate: Gate,
     source: Mapping[str, Array],
     candidate: Mapping[str, Array],
-    labels: Array | None,
+    labels: Labels | None,
 ) -> tuple[float, ...]:
     """Return the drops of `measure_drop` without their intervals: fast, and no ground for shipping anything.
 
@@ -130,7 +132,7 @@ def drop_of(
     )
 
 
-def source_doubts(gate: Gate, source: Mapping[str, Array], labels: Array | None) -> tuple[str, ...]:
+def source_doubts(gate: Gate, source: Mapping[str, Array], labels: Labels | None) -> tuple[str, ...]:
     """Return what makes one doubt that the float source, the labels and the data belong together.
 
     Raises:
@@ -144,7 +146,7 @@ def source_doubts(gate: Gate, source: Mapping[str, Array], labels: Array | None)
         if one.judged.kind != "classes" or one.against != LABELS:
             continue
         for name in fitting_outputs(source, one, labels):
-            _, said, _, truth = decided(one, name, (source[name], source[name]), labels)
+            _, said, _, truth = decided(one, name, (source[name], source[name]), labels_for(labels, name))
             # Of many positions a sample the commonest class is no measure: most of them are nothing.
             found += [doubt(said[:, 0], truth[:, 0])] if truth.shape[1] == 1 else []
     return tuple(dict.fromkeys(text for text in found if text))

@@ -14,6 +14,7 @@ import numpy as np
 from edgepack.candidate import Samples
 from edgepack.errors import DatasetError
 from edgepack.optimize import Optimize
+from edgepack.truth import take_labels
 from edgepack_runtime.tensors import Array
 
 __all__ = ["check_enough", "part"]
@@ -51,9 +52,8 @@ def part(samples: Samples, asked: Optimize, *, stream: bool) -> tuple[Samples, S
     count = len(next(iter(samples.feeds.values()))) - start
     first = check_enough(count, asked)
     if stream:
-        labels = samples.labels
         chosen = _taken(samples, np.arange(start + first))
-        judged = replace(samples, calibration=start + first, labels=None if labels is None else labels[first:])
+        judged = replace(samples, calibration=start + first, labels=take_labels(samples.labels, slice(first, None)))
         return chosen, judged
     drawn = np.random.default_rng(asked.seed).permutation(count) + start
     both = np.arange(start)
@@ -67,12 +67,11 @@ def _taken(samples: Samples, places: Array) -> Samples:
     def of(arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {name: array[places] for name, array in arrays.items()}
 
-    labels = samples.labels
     start = samples.calibration
     return replace(
         samples,
         feeds=of(samples.feeds),
         reference=of(samples.reference),
-        labels=None if labels is None else labels[places[places >= start] - start],
+        labels=take_labels(samples.labels, places[places >= start] - start),
         before=None if samples.before is None else of(samples.before),
     )

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.dataset import LABEL_NAMES, UNNAMED, Dataset, dataset_of
+from edgepack.dataset import UNNAMED, Dataset, dataset_of
 from edgepack.errors import DatasetError, WorkerError
 from edgepack.reading import DataFunction
+from edgepack.truth import is_label, labels_for
 from edgepack.usercode import load_function, reason
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime._fields import canonical_json
@@ -95,9 +96,8 @@ def make(request: DataRequest) -> MadeData:
     arrays = _arrays(found, request.name)
     checked = dataset_of(request.path, arrays, "", request.name)
     # As the checks leave them: other dtypes than a model's cannot leave the child.
-    named = next((name for name in LABEL_NAMES if name in arrays), "")
-    labels = {} if checked.labels is None else {named: checked.labels}
-    return MadeData(arrays={**checked.feeds, **labels})
+    labels = {name: labels_for(checked.labels, name.partition(".")[2]) for name in arrays if is_label(name)}
+    return MadeData(arrays={**checked.feeds, **{name: array for name, array in labels.items() if array is not None}})
 
 
 def _arrays(found: Any, name: str) -> dict[str, Array]:

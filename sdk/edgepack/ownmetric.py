@@ -1,8 +1,8 @@
 """A metric that is the user's own function: it runs in a child process, and its drop is judged like any other.
 
-The function takes outputs [n, ...] by name and the labels (without any, the float source's outputs by name), and
-gives one number for all samples or one a sample, whose mean then counts. More is better, unless the function has the
-attribute ``lower_is_better``, set to True.
+The function takes outputs [n, ...] by name and the labels, by output where the data have them so (without any, the
+float source's outputs by name), and gives one number for all samples or one a sample, whose mean then counts. More
+is better, unless the function has the attribute ``lower_is_better``, set to True.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edgepack.gate import LABELS, Drop, Gate, MetricFunction, verdict_on
 from edgepack.intervals import RESAMPLES, Interval, Measured, Pair, bootstrap
 from edgepack.pairing import paired_outputs
 from edgepack.scoring import MeanPair
+from edgepack.truth import Labels
 from edgepack.usercode import load_function, reason
 from edgepack.worker import Workplace, run_task
 from edgepack_runtime._files import read_capped
@@ -48,13 +49,17 @@ _MAX_SOURCE = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnRequest:
-    """Outputs [n, ...] by name; without `labels` the source's stand for them. `seconds` are for resampling."""
+    """Outputs [n, ...] by name; without `labels` and `labels_of`, those by output, the source's stand for them.
+
+    `seconds` are for resampling.
+    """
 
     path: Path
     entry: str
     source: Mapping[str, Array]
     candidate: Mapping[str, Array]
     labels: Array | None
+    labels_of: Mapping[str, Array] | None
     budget: float
     confidence: float
     seconds: float
@@ -73,7 +78,7 @@ class OwnResult:
 def measure_drops(
     gate: Gate,
     sides: tuple[Mapping[str, Array], Mapping[str, Array]],
-    labels: Array | None,
+    labels: Labels | None,
     place: Workplace,
 ) -> tuple[Drop, ...]:
     """Return what the gate's metrics lose, the user's own one among them; as `edgepack.drop.measure_drop`.
@@ -115,7 +120,7 @@ def check_function(function: MetricFunction, place: Workplace) -> None:
     _asked("load", replace(function, path=function.path.resolve()), MetricFunction, place)
 
 
-def check_metrics(gate: Gate, source: Mapping[str, Array], labels: Array | None, place: Workplace) -> None:
+def check_metrics(gate: Gate, source: Mapping[str, Array], labels: Labels | None, place: Workplace) -> None:
     """Refuse metrics that do not fit the source's own outputs, before there is a candidate.
 
     Args:
@@ -142,9 +147,10 @@ def _own_request(
     gate: Gate,
     function: MetricFunction,
     sides: tuple[Mapping[str, Array], Mapping[str, Array]],
-    labels: Array | None,
+    labels: Labels | None,
     place: Workplace,
 ) -> OwnRequest:
+    labels = labels if gate.against == LABELS else None
     names = gate.outputs or tuple(sides[0])
     for name in names:
         if name not in sides[0]:
@@ -154,7 +160,8 @@ def _own_request(
         entry=function.entry,
         source={name: sides[0][name] for name in names},
         candidate={name: sides[1][name] for name in names},
-        labels=labels if gate.against == LABELS else None,
+        labels=None if isinstance(labels, Mapping) else labels,
+        labels_of=labels if isinstance(labels, Mapping) else None,
         budget=gate.max_drop,
         confidence=gate.confidence,
         seconds=place.limits.seconds / 2,
@@ -175,7 +182,7 @@ def _measure_own(
     gate: Gate,
     function: MetricFunction,
     sides: tuple[Mapping[str, Array], Mapping[str, Array]],
-    labels: Array | None,
+    labels: Labels | None,
     place: Workplace,
 ) -> Drop:
     request = _own_request(gate, function, sides, labels, place)
@@ -184,7 +191,8 @@ def _measure_own(
         source=found.source, candidate=found.candidate, drop=found.drop, needed=lambda budget: found.needed
     )
     count = len(next(iter(request.source.values())))
-    return drop_of(gate, ", ".join(request.source), measured, (count, request.labels is not None))
+    labelled = request.labels is not None or request.labels_of is not None
+    return drop_of(gate, ", ".join(request.source), measured, (count, labelled))
 
 
 def load(function: MetricFunction) -> MetricFunction:
@@ -233,7 +241,8 @@ class _Own:
         self.function = load_function(request.path, request.entry, f"--metric {self.name}")
         self.sign = -1.0 if getattr(self.function, "lower_is_better", False) else 1.0
         self.request = request
-        self.truth: Mapping[str, Array] | Array = request.source if request.labels is None else request.labels
+        named = request.source if request.labels_of is None else request.labels_of
+        self.truth: Labels = named if request.labels is None else request.labels
         self.count = len(next(iter(request.source.values())))
         self.resamples = RESAMPLES
 

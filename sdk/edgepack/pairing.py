@@ -12,6 +12,7 @@ from edgepack.errors import DatasetError, RecipeError
 from edgepack.gate import LABELS, Gate
 from edgepack.intervals import Pair
 from edgepack.scoring import BLOCK, ClassPair, CountPair, HitPair, MeanPair, RankPair, signal_values
+from edgepack.truth import Labels, labels_for
 from edgepack_runtime.tensors import Array
 
 __all__ = ["Paired", "at_least_2d", "decided", "paired_outputs"]
@@ -28,7 +29,7 @@ class Paired:
 
 
 def paired_outputs(
-    gate: Gate, source: Mapping[str, Array], candidate: Mapping[str, Array], labels: Array | None
+    gate: Gate, source: Mapping[str, Array], candidate: Mapping[str, Array], labels: Labels | None
 ) -> Iterator[Paired]:
     """Yield a pair for each output that each of the gate's metrics is judged on.
 
@@ -50,7 +51,7 @@ def paired_outputs(
         for name in fitting_outputs(source, one, right):
             if not np.isfinite(source[name]).all() or not np.isfinite(candidate[name]).all():
                 raise DatasetError(f"output {name!r} holds NaN or infinity, of which no metric can be made")
-            yield _paired(one, name, (source[name], candidate[name]), right)
+            yield _paired(one, name, (source[name], candidate[name]), labels_for(right, name))
 
 
 def at_least_2d(outputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -32,7 +32,7 @@ class Reading:
     """How data files are read.
 
     A recording longer than the model's input is cut into at most `windows`, and refused if that is 0. Of a CSV file
-    `label_column` names the column of the labels, else it is one of `edgepack.dataset.LABEL_NAMES`; the others are
+    `label_column` names the column of the labels, else it is one of `edgepack.truth.LABEL_NAMES`; the others are
     numbers of `csv_dtype`.
 
     Raises:

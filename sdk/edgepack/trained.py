@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgepack.conversion import Converted, convert_source
 from edgepack.dataset import Dataset
-from edgepack.errors import ConversionError, PassError, SourceModelError
+from edgepack.errors import ConversionError, DatasetError, PassError, SourceModelError
 from edgepack.inputs import SourceInputs
 from edgepack.model import SourceModel, StepRecord, TrainRequest, TrainResult
 from edgepack.recipe import Recipe
@@ -142,7 +142,7 @@ def _step(
         source=trained.source.path.resolve(),
         options=step.options,
         feeds=data.feeds,
-        labels=data.labels,
+        labels=_one_for_all(data),
         scratch=folder / "room",
         teacher=None if step.teacher is None else step.teacher.resolve(),
         trusted=trusted,
@@ -160,6 +160,15 @@ def _step(
         seconds=time.monotonic() - start,
     )
     return _Trained(source=detect(path), history=(*trained.history, record), notes=(*trained.notes, *notes))
+
+
+def _one_for_all(data: Dataset) -> Array | None:
+    if isinstance(data.labels, Mapping):
+        raise DatasetError(
+            f"training data {data.path}: labels for {', '.join(data.labels)}; training takes one array of labels",
+            hint="store them as 'y', or say loss=source: outputs as they came are then the aim",
+        )
+    return data.labels
 
 
 def _with_data(step: TrainingStep, data: Dataset) -> str:

@@ -64,6 +64,17 @@ def test_several_inputs_are_named_by_their_columns_in_any_order(read):
     assert found.labels.tolist() == [[0.5, 1], [0, 0]]
 
 
+@pytest.mark.parametrize("own", ["", "kind"])
+def test_labels_may_be_of_one_output(read, own):
+    title = own or "y"
+    found = read(f"a,{title}.box[1],{title}.box[0],{title}.class\n1,2,3,0\n4,5,6,1\n", label_column=own)
+    assert list(found.feeds) == ["x"]
+    assert {name: array.tolist() for name, array in found.labels.items()} == {
+        "box": [[3, 2], [6, 5]],
+        "class": [0, 1],
+    }
+
+
 def test_whole_numbers_are_exact_where_the_dtype_is_one(read):
     found = read(f"a,b\n{2**63 - 1},{-(2**63)}\n", csv_dtype="int64").feeds["x"]
     assert (found.tolist(), found.dtype) == ([[2**63 - 1, -(2**63)]], np.int64)

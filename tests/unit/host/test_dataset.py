@@ -70,6 +70,26 @@ def test_labels_stand_apart_from_the_feeds(path):
     assert (list(found.feeds), found.labels.tolist(), found.count) == (["image"], [0, 1, 0, 1], 4)
 
 
+def test_labels_may_be_those_of_single_outputs(path):
+    np.savez(path, image=X, **{"y.class": [0, 1, 0, 1], "y.box": np.ones((4, 4))})
+    found = load_dataset(path, "evaluation").labels
+    assert (list(found), found["class"].tolist(), found["box"].shape) == (["class", "box"], [0, 1, 0, 1], (4, 4))
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [
+        ({"y": np.ones(4), "y.box": np.ones(4)}, "labels stand under y and y.box; keep one"),
+        ({"y.box": np.ones(4), "target.box": np.ones(4)}, "labels stand under y.box and target.box; keep one"),
+        ({"y.box": np.full(4, np.nan)}, "the labels 'y.box' hold NaN"),
+        ({"y.box": np.array(["a"] * 4)}, "the labels 'y.box' must be numbers"),
+        ({"y.box": np.ones(3)}, "different numbers of samples: image 4, labels of box 3"),
+    ],
+)
+def test_labels_of_single_outputs_that_are_wrong_are_refused(path, labels, complaint):
+    refuse_arrays(path, complaint, image=X, **labels)
+
+
 def test_labels_that_are_no_number_are_refused(path):
     refuse_arrays(path, "the labels hold NaN or infinity", image=X, y=np.array([0.5, np.nan, 1, 0]))
 

@@ -156,3 +156,48 @@ def test_an_output_with_nan_is_refused():
 def test_an_unknown_metric_is_refused_with_the_nearest():
     with pytest.raises(RecipeError, match="did you mean 'accuracy'"):
         Gate(metric="acuracy")
+
+
+# Labels of their own for each output
+
+CLASS, OTHER = np.arange(400) % 3, np.arange(400) % 2
+BOTH = {"class": scores(CLASS), "other": scores(OTHER, 2)}
+
+
+def test_each_output_is_judged_by_its_own_labels():
+    worse = {**BOTH, "other": scores(np.where(np.arange(400) % 5 == 0, 1 - OTHER, OTHER), 2)}
+    found = measure_drop(Gate(max_drop=0.05), BOTH, worse, {"other": OTHER, "class": CLASS})
+    assert {drop.output: (drop.source.value, drop.drop.value) for drop in found} == {
+        "class": (1.0, 0.0),
+        "other": (1.0, pytest.approx(0.2)),
+    }
+
+
+def test_each_further_gate_is_judged_by_the_labels_of_its_output():
+    gate = Gate(metric="accuracy", outputs=("class",), also=(Gate(metric="mse", outputs=("other",)),))
+    found = measure_drop(gate, BOTH, BOTH, {"class": CLASS, "other": 2 * scores(OTHER, 2)})
+    assert [(drop.output, drop.labelled, drop.source.value) for drop in found] == [
+        ("class", True, 1),
+        ("other", True, 0.5),
+    ]
+
+
+def test_an_output_without_labels_may_be_judged_against_the_float_source():
+    gate = Gate(metric="accuracy", also=(Gate(metric="accuracy", outputs=("other",), against="float"),))
+    found = measure_drop(gate, BOTH, BOTH, {"class": CLASS})
+    assert [(drop.output, drop.labelled) for drop in found] == [("class", True), ("other", False)]
+
+
+@pytest.mark.parametrize(
+    ("gate", "labels", "complaint"),
+    [
+        (Gate(outputs=("other",)), {"class": CLASS}, "no labels for the output 'other', only for \\['class'\\]"),
+        (Gate(), {"clas": CLASS}, "the output 'clas'; there are \\['class', 'other'\\]"),
+        (Gate(outputs=("oth",)), {"class": CLASS}, "the output 'oth'; there are"),
+        (Gate(), {"class": CLASS + 1}, "labels reach from 1 to 3, the output has 3 classes"),
+        (Gate(metric="mse"), {"class": CLASS}, r"output 'class' \[3\] with labels \[\] gives no values like"),
+    ],
+)
+def test_labels_of_outputs_that_do_not_fit_are_refused(gate, labels, complaint):
+    with pytest.raises(DatasetError, match=complaint):
+        measure_drop(gate, BOTH, BOTH, labels)

@@ -74,3 +74,14 @@ def test_the_outputs_before_a_training_are_parted_too() -> None:
     given = samples(100)
     choose, _ = part(replace(given, before=given.reference), Optimize(), stream=False)
     assert choose.standard["y"].tolist() == choose.feeds["x"].tolist()
+
+
+def test_labels_of_single_outputs_are_parted_too() -> None:
+    plain = samples(100)
+    named = replace(plain, labels={"y": plain.labels, "twice": 2 * plain.labels})
+    for stream in (False, True):
+        for one, other in zip(
+            part(plain, Optimize(), stream=stream), part(named, Optimize(), stream=stream), strict=True
+        ):
+            assert np.array_equal(other.labels["y"], one.labels)
+            assert np.array_equal(other.labels["twice"], 2 * one.labels)

@@ -58,6 +58,12 @@ def test_without_labels_it_gets_the_float_sources_outputs(judged):
     assert "without labels" in found.found
 
 
+def test_labels_by_output_are_given_by_output(judged):
+    text = "def f(outputs, labels):\n    return outputs['y'].argmax(-1) == labels['y']\n"
+    (found,) = judged(text, labels={"y": LABELS})
+    assert (found.drop.value, found.labelled) == (pytest.approx(0.2), True)
+
+
 def test_less_is_better_where_the_function_says_so(judged):
     text = "def f(outputs, labels):\n    return outputs['y'].argmax(-1) != labels\nf.lower_is_better = True\n"
     (found,) = judged(text)
