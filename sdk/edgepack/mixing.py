@@ -167,6 +167,9 @@ def search_family(family: Family, searching: Searching, say: Callable[[str], Non
         if not trial.digest:
             continue
         trials[precision] = trial
+        if searching.objective == "latency" and trial.ratio >= 1:
+            # Slower where all layers have it, it makes no model faster in which some of them do.
+            continue
         if _is_good(trial, searching):
             # What all layers can have together harms no single one so that it would matter.
             harms[precision] = {}

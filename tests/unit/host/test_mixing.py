@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -16,7 +17,7 @@ from edgepack.passes import mixed
 from edgepack.passoptions import PassOrder
 from edgepack.trials import Harm, Loss, Trial
 
-BYTES = {"float32": 4.0, "float16": 2.0, "dynamic_range": 1.0, "full_integer": 1.0}
+BYTES = {"float32": 4.0, "float16": 2.0, "dynamic_range": 1.0, "full_integer": 1.0, "int16x8": 1.0}
 # What int8 does to each of six layers; float16 does a hundredth of it. The third is what ruins the model.
 HARMS = (0.001, 0.004, 0.2, 0.002, 0.008, 0.001)
 ELEMENTS = (1000, 20_000, 5_000, 8_000, 30_000, 4_000)
@@ -31,7 +32,7 @@ FAMILY = Family(name="weights", groups=GROUPS, precisions=("float16", "dynamic_r
 
 def weighed(assignment: dict[int, str]) -> tuple[float, int]:
     """Return what an assignment loses in truth, and its size."""
-    part = {"float32": 0.0, "float16": 0.01, "dynamic_range": 1.0, "full_integer": 1.0}
+    part = {"float32": 0.0, "float16": 0.01, "dynamic_range": 1.0, "full_integer": 1.0, "int16x8": 0.1}
     given = [assignment.get(i, "float32") for i in range(len(LAYERS))]
     lost = sum(part[p] * harm for p, harm in zip(given, HARMS, strict=True))
     return lost, sum(round(BYTES[p] * count) for p, count in zip(given, ELEMENTS, strict=True))
@@ -140,3 +141,28 @@ def test_an_operator_without_weights_is_no_candidate_of_its_own() -> None:
     asked = Searching(engine=LITERT, objective="size", scale=1.0, measure=world.measure, harms=world.harms)
     search_family(family, asked, world.said.append)
     assert all(set(assignment_of(PassOrder(scheme="", engine="", options=o))) - {9} for o in world.trials)
+
+
+def test_a_precision_that_is_slower_than_float_is_not_mixed_for_latency() -> None:
+    world, ratios = World(), {"float32": 1.0, "full_integer": 0.5, "int16x8": 20.0}
+
+    def measure(order: PassOrder, title: str) -> Trial | None:
+        trial = world.measure(order, title)
+        return trial and replace(trial, ratio=max(ratios[p] for p in assignment_of(order).values()))
+
+    def harms(order: PassOrder) -> tuple[Harm, ...]:
+        found = world.harms(order)
+        # An operator without weights, too, is harmed the less by more bits.
+        return tuple(replace(x, share=found[0].share) if x.layer == weightless.index else x for x in found)
+
+    weightless = Layer(index=9, name="relu", operator="RELU", elements=0)
+    family = Family(
+        name="integers",
+        groups=(*GROUPS, Group(layers=(weightless,), elements=0, work=0)),
+        precisions=("full_integer", "int16x8"),
+    )
+    asked = Searching(engine=LITERT, objective="latency", scale=1.0, measure=measure, harms=harms)
+    search_family(family, asked, world.said.append)
+    mixes = [set(assignment_of(PassOrder(scheme="", engine="", options=o)).values()) for o in world.trials]
+    assert len(mixes) > 4
+    assert [mix for mix in mixes if "int16x8" in mix] == [{"int16x8"}]
