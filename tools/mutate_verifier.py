@@ -60,7 +60,7 @@ TIME_LIMIT = 300
 
 # Mutants that are the same program, each with the proof. Named as printed.
 EQUIVALENT: Mapping[str, str] = {
-    "compression.decompress: never if not (count := reader.readinto(into[at:]))": (
+    "compression.decompress: never if not (count := reader.readinto(plain[:into.length - at]))": (
         "libzstd gives an error for a frame whose blocks make less than its header says, and what the header says "
         "was held against the signed length before. It stays, so that a library without that check cannot make an "
         "endless loop"

@@ -8,7 +8,7 @@ whether the engine takes a file at all. Nothing heavy is imported until one is c
 from __future__ import annotations
 
 import importlib
-import pkgutil
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -71,7 +71,13 @@ class Engine(Protocol):
 
 
 def _known() -> tuple[str, ...]:
-    names = (module.name for module in pkgutil.iter_modules(__path__))
+    try:
+        names = {entry.partition(".")[0] for entry in os.listdir(__path__[0])}  # noqa: PTH208 - as below
+    except OSError:
+        # In an archive. Elsewhere the start of an application does not wait for this import.
+        import pkgutil
+
+        names = {module.name for module in pkgutil.iter_modules(__path__)}
     return tuple(sorted(name.replace("_", "-") for name in names if not name.startswith("_")))
 
 

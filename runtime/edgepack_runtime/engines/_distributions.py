@@ -18,13 +18,13 @@ def installed_version(name: str) -> str | None:
     An installed distribution has a folder ``NAME-VERSION.dist-info`` (Python packaging user guide, "Recording
     installed projects"), those of Debian a file or folder ``NAME-VERSION.egg-info``. The first on the path counts.
     """
+    start = f"{name.replace('-', '_')}-"
     pattern = re.compile(rf"{name.replace('-', '_')}-([^-]+)(-py[0-9.]+)?\.(dist|egg)-info", re.IGNORECASE)
     for folder in sys.path:
         try:
-            with os.scandir(folder or os.curdir) as entries:
-                for entry in entries:
-                    if found := pattern.fullmatch(entry.name):
-                        return found[1]
+            for entry in os.listdir(folder or os.curdir):  # noqa: PTH208 - pathlib is slow to import
+                if entry[: len(start)].lower() == start and (found := pattern.fullmatch(entry)):
+                    return found[1]
         except OSError:
             continue
     return None

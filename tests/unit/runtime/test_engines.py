@@ -10,12 +10,14 @@ import os
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgepack_runtime import engines
 from edgepack_runtime.engines import Engine, installed, load
 from edgepack_runtime.errors import EngineError, FileError, InputError
 from edgepack_runtime.tensors import QuantizationParameters, TensorSpec
@@ -333,3 +335,13 @@ def test_numpy_2_beside_tflite_runtime_is_refused_with_the_pin(monkeypatch: pyte
     with pytest.raises(EngineError, match=r"built for numpy 1, and numpy 2\.3\.5 is installed") as refused:
         open_model("tflite-runtime", "two_by_two.tflite")
     assert "'numpy<2'" in str(refused.value.hint)
+
+
+def test_the_engines_are_found_in_an_archive_too(tmp_path):
+    source, code = Path(engines.__file__).parents[1], "from edgepack_runtime import engines; print(*engines._known())"
+    with zipfile.ZipFile(tmp_path / "runtime.zip", "w") as archive:
+        for path in source.rglob("*.py"):
+            archive.write(path, path.relative_to(source.parent))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "runtime.zip")}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert tuple(done.stdout.split()) == engines._known()
