@@ -12,6 +12,7 @@ from edgepack_runtime.container import Grant
 from edgepack_runtime.device import Device
 from edgepack_runtime.grants import DeviceKey
 from edgepack_runtime.manifest import Requirement
+from edgepack_runtime.processing import Processing
 from edgepack_runtime.signing import key_id
 from edgepack_runtime.slots import Health, Product, Slot, SlotState
 from edgepack_runtime.statefile import StateFolder
@@ -59,6 +60,7 @@ def parts(
     good: bool = True,
     asset: bytes = b"n" * 700,
     requires: tuple[Requirement, ...] = (),
+    processing: Processing | None = None,
     **changes: object,
 ) -> bundlekit.Parts:
     """Return a bundle of four segments, version ``1.N``, or ``1.N.M`` with the same security version as ``1.N``.
@@ -68,7 +70,7 @@ def parts(
     what, board = realbundle.model(), realbundle.profile()
     version = f"1.{security_version}" + (f".{minor}" if minor else "")
     golden = None if good else [replace(s, outputs={n: v + 9 for n, v in s.outputs.items()}) for s in what.golden]
-    text = replace(realbundle.manifest(what, board), version=version, requires=requires)
+    text = replace(realbundle.manifest(what, board), version=version, requires=requires, processing=processing)
     recipe = realbundle.recipe(what, text, board, golden)
     more = (("labels.txt", EntryRole.LABELS, LABELS), ("notes.txt", EntryRole.ASSET, asset))
     bundle_id = bundlekit.seed(f"bundle {version}", 16)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from edgepack_runtime import __version__
 from edgepack_runtime._files import drop_standard_output, print_any_name
 from edgepack_runtime.cli_bench import add_bench_options
+from edgepack_runtime.cli_predict import add_predict_options
 from edgepack_runtime.cli_probe import add_probe_command
 from edgepack_runtime.cli_state import add_state_commands
 from edgepack_runtime.cli_store import add_store_commands
@@ -97,10 +98,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_grants(run)
     run.set_defaults(run=_run)
 
-    bench = commands.add_parser("bench", help="time runs of the model on a golden input")
-    _add_common(bench)
-    _add_grants(bench)
-    add_bench_options(bench)
+    for name, says, add_options in (
+        ("bench", "time runs of the model on a golden input", add_bench_options),
+        ("predict", "say what the model finds in a picture or a recording", add_predict_options),
+    ):
+        command = commands.add_parser(name, help=says)
+        _add_common(command)
+        _add_grants(command)
+        add_options(command)
 
     trust = commands.add_parser("trust", help="show or update a trust document").add_subparsers(
         required=True, metavar="COMMAND"

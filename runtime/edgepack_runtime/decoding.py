@@ -69,7 +69,9 @@ def read_sound(path: Path, rate: int) -> Array:
             channels, width, found, count, *_ = sound.getparams()
             # What a header claims is allocated before it is read: it may claim gigabytes that are not there.
             there = os.fstat(file.fileno()).st_size // (channels * width)
-            data = sound.readframes(min(count, there, _MAX_SAMPLES))
+            if min(count, there) > _MAX_SAMPLES:
+                raise InputError(f"{path}: longer than {_MAX_SAMPLES} samples", hint="cut it up first")
+            data = sound.readframes(min(count, there))
     except (wave.Error, EOFError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: no WAV file ({error})") from None
     except OSError as error:

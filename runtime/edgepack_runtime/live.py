@@ -23,6 +23,7 @@ from edgepack_runtime.pool import Pool
 from edgepack_runtime.session import Session
 
 if TYPE_CHECKING:
+    from edgepack_runtime.prediction import Given, Prediction
     from edgepack_runtime.tensors import Array
 
 __all__ = ["LiveModel", "follow_active"]
@@ -70,6 +71,18 @@ class LiveModel:
         serving = self._enter()
         try:
             return (serving.session if serving.pool is None else serving.pool).run(feeds, signature_key)
+        finally:
+            self._leave(serving)
+
+    def predict(self, given: Given) -> Prediction:
+        """Return what `Session.predict` of the model returns that is active when it begins.
+
+        Raises:
+            EdgepackError: as `Session.predict`, or this is closed.
+        """
+        serving = self._enter()
+        try:
+            return (serving.session if serving.pool is None else serving.pool).predict(given)
         finally:
             self._leave(serving)
 

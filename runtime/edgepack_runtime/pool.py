@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from edgepack_runtime.errors import EngineError
 from edgepack_runtime.observe import Meter
 
 if TYPE_CHECKING:
+    from edgepack_runtime.prediction import Given, Prediction, Predictor
     from edgepack_runtime.tensors import Array
 
 __all__ = ["Pool"]
@@ -25,10 +26,12 @@ class Pool:
     What an interpreter needs beside the weights, its tensors and what it packs of weights, is there once for each.
     """
 
-    __slots__ = ("_closing", "_engines", "_free", "_lock", "_meter", "_outputs")
+    __slots__ = ("_closing", "_engines", "_free", "_lock", "_meter", "_outputs", "_reader")
 
-    def __init__(self, engines: Sequence[Engine], outputs: tuple[str, ...], meter: Meter) -> None:
-        self._engines, self._outputs, self._meter = tuple(engines), outputs, meter
+    def __init__(
+        self, engines: Sequence[Engine], outputs: tuple[str, ...], meter: Meter, reader: Callable[[], Predictor]
+    ) -> None:
+        self._engines, self._outputs, self._meter, self._reader = tuple(engines), outputs, meter, reader
         self._free: queue.SimpleQueue[Engine | None] = queue.SimpleQueue()
         for engine in engines:
             self._free.put(engine)
@@ -57,6 +60,14 @@ class Pool:
             # What closed the pool is handed on to the next one that waits.
             self._free.put(engine)
         return outputs if signature_key is not None else {name: outputs[name] for name in self._outputs}
+
+    def predict(self, given: Given) -> Prediction:
+        """Return what the model finds in a picture or a sound, as `Session.predict` does; for any number of threads.
+
+        Raises:
+            EdgepackError: as `Session.predict`, or the pool is closed.
+        """
+        return self._reader().predict(given, self.run)
 
     async def arun(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return what `run` returns, without holding up the event loop: it runs in a thread.

@@ -6,8 +6,10 @@ A device and a build run this same code. ``docs/processing.md`` says what each w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,6 +25,8 @@ from edgepack_runtime.tensors import Array, TensorSpec, named_spec
 
 __all__ = ["Found", "Prediction", "Predictor", "as_real", "as_stored"]
 
+Given: TypeAlias = "Array | str | Path | Mapping[str, Array]"
+Run: TypeAlias = "Callable[[Mapping[str, Array]], Mapping[str, Array]]"
 # Samples of all frames together.
 _MAX_WORK = 1 << 24
 
@@ -39,10 +43,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What `Session.predict` gives: what was `found`, best first, and the `outputs` as the real numbers they mean."""
+    """What `Session.predict` gives: what was `found`, best first, and the `outputs` as the real numbers they mean.
+
+    Of a window of a recording it begins at so many `seconds`.
+    """
 
     found: tuple[Found, ...]
     outputs: Mapping[str, Array]
+    seconds: float = 0.0
 
 
 class Predictor:
@@ -92,6 +100,41 @@ class Predictor:
         if manifest.processing is None:
             raise InputError(f"{manifest.name} declares nothing before or behind its model", hint="use run")
         return cls(manifest.processing, manifest.model.inputs, manifest.model.outputs, manifest.labels)
+
+    def predict(self, given: Given, run: Run) -> Prediction:
+        """Return what `run` finds in a picture or a sound, in the file of one, or in inputs by name.
+
+        Raises:
+            InputError: as `feed`, or `run` refused the inputs.
+            FileError: the file cannot be read.
+            EngineError: `run` failed.
+        """
+        feeds, frame = (given, None) if isinstance(given, Mapping) else self.feed(given)
+        return self.found(run(feeds), frame)
+
+    def windows(self, given: Array | str | Path, hop: float | None, run: Run) -> Iterator[Prediction]:
+        """Yield what `run` finds in each window of a recording, one every `hop` seconds; None: one behind the other.
+
+        The last one that is needed to reach the end is filled up with silence.
+
+        Raises:
+            InputError: no sound is declared, `hop` is nothing or longer than a window, or as `predict`.
+            FileError: the file cannot be read.
+            EngineError: `run` failed.
+        """
+        if self._sound is None:
+            raise InputError("the model takes no sound that could have windows", hint="use predict")
+        audio = self._sound[0]
+        length = audio.samples / audio.rate
+        hop = length if hop is None else hop
+        step = round(hop * audio.rate) if 0 < hop <= length else 0
+        if not step:
+            raise InputError(f"a window every {hop} s, expected at least a sample and at most {length:g} s")
+        wave = given if isinstance(given, np.ndarray) else read_sound(Path(given), audio.rate)
+        count = len(wave) if wave.ndim == 1 else 0
+        for start in range(0, max(count - audio.samples + step, 1), step):
+            part = wave[start : start + audio.samples] if count else wave
+            yield replace(self.predict(part, run), seconds=start / audio.rate)
 
     def feed(self, given: Array | str | Path) -> tuple[dict[str, Array], Frame | None]:
         """Return the input for a picture or a sound, or for the file of one, and what part of a picture it shows.

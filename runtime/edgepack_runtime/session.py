@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,6 @@ class Session:
         self._engine = engine
         self._names = tuple(spec.name for spec in self.outputs)
         self._meter = Meter(*(spec.name for spec in self.inputs[:1] if spec.shape[:1] == (-1,)))
-        self._predictor: Predictor | None = None
         # Set by the store: see `edgepack_runtime.activation`.
         self.notice: str | None = None
         self.slot: int | None = None
@@ -133,12 +132,21 @@ class Session:
             SchemaError: what the bundle declares does not belong to its model.
             EngineError: the engine failed, or the session is closed.
         """
-        if self._predictor is None:
-            from edgepack_runtime.prediction import Predictor  # who only runs does not pay for it
+        return self._predictor.predict(given, self.run)
 
-            self._predictor = Predictor.of(self.manifest)
-        feeds, frame = (given, None) if isinstance(given, Mapping) else self._predictor.feed(given)
-        return self._predictor.found(self.run(feeds), frame)
+    def predict_windows(self, given: Array | str | Path, hop: float | None = None) -> Iterator[Prediction]:
+        """Yield what the model finds in each window of a recording, one every `hop` seconds; without: end to end.
+
+        Raises:
+            EdgepackError: as `predict`, or `hop` is 0 or longer than what the model takes.
+        """
+        return self._predictor.windows(given, hop, self.run)
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        from edgepack_runtime.prediction import Predictor  # who only runs does not pay for it
+
+        return Predictor.of(self.manifest)
 
     async def arun(self, feeds: Mapping[str, Array], signature_key: str | None = None) -> dict[str, Array]:
         """Return what `run` returns, without holding up the event loop: it runs in a thread.
@@ -178,7 +186,7 @@ class Session:
             raise
         from edgepack_runtime.pool import Pool
 
-        return Pool(engines, self._names, self._meter)
+        return Pool(engines, self._names, self._meter, lambda: self._predictor)
 
     def warmup(self, runs: int = 1) -> None:
         """Run the model on zeros, so that the first real run is as fast as the others; resets a stateful model.

@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import wave
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import bundlekit
 import realbundle
 from edgepack_runtime import __version__
 from edgepack_runtime.cli import main
+from edgepack_runtime.processing import Audio, Classes, Processing
 
 
 @pytest.fixture
@@ -363,3 +368,46 @@ def test_a_refusal_is_told_as_json_where_json_was_asked_for(call):
         "cannot open missing.edgepack: No such file or directory",
     )
     assert err == f"edgepack-device: error: {told['message']}\n"
+
+
+LISTENER = realbundle.model("no_signature")
+
+
+@pytest.fixture
+def listener(folder):
+    """Have the bundle of a model that takes eight samples of sound, and a recording of twenty."""
+    what, board = LISTENER, realbundle.profile()
+    declared = Processing(
+        audio=Audio(input=what.inputs[0].name, rate=1000, samples=8, mean=0.0, std=1.0),
+        classes=Classes(output=what.outputs[0].name, activation="softmax", top=1, threshold=0.0),
+    )
+    text = replace(realbundle.manifest(what, board), labels=("a", "b\x1b", "c", "d"), processing=declared)
+    (folder / "m.edgepack").write_bytes(bundlekit.make(realbundle.recipe(what, text, board)).file())
+    samples = np.random.default_rng(1).integers(-9000, 9000, 20).astype("<i2")
+    for name, part in (("long.wav", samples), ("short.wav", samples[:8])):
+        with wave.open(str(folder / name), "wb") as file:
+            file.setparams((1, 2, 1000, 0, "NONE", ""))
+            file.writeframes(part.tobytes())
+
+
+@pytest.mark.usefixtures("listener")
+def test_predict_prints_what_is_found_in_a_file(call):
+    code, out, err = call("predict", "m.edgepack", "short.wav")
+    assert (code, err, re.fullmatch(r"0\.\d{4}  ([acd]|b\\x1b)\n", out) is not None) == (0, "", True)
+
+
+@pytest.mark.usefixtures("listener")
+def test_predict_as_json_has_every_window(call):
+    code, out, _ = call("predict", "m.edgepack", "long.wav", "--hop", "0.004", "--json")
+    found = json.loads(out)["predictions"]
+    assert (code, [window["seconds"] for window in found]) == (0, [0.0, 0.004, 0.008, 0.012])
+    assert found[0]["found"][0].keys() == {"index", "label", "score", "box"}
+
+
+@pytest.mark.usefixtures("listener")
+def test_predict_refuses_a_recording_that_is_too_long_for_one_window(call):
+    assert refusal(call("predict", "m.edgepack", "long.wav")).startswith("sound of 20 samples, expected 1 to 8")
+
+
+def test_predict_refuses_a_bundle_that_declares_nothing(call):
+    assert "declares nothing before or behind its model" in refusal(call("predict", "m.edgepack", "x.wav"))

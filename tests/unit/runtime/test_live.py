@@ -19,9 +19,10 @@ import realbundle
 import storekit
 from edgepack_runtime import live as live_module
 from edgepack_runtime.activation import now
-from edgepack_runtime.errors import EngineError, FormatError, StoreError
+from edgepack_runtime.errors import EngineError, FormatError, InputError, StoreError
 from edgepack_runtime.installation import activate_bundle, install_bundle, roll_back
 from edgepack_runtime.live import LiveModel, follow_active
+from edgepack_runtime.processing import Classes, Processing
 from edgepack_runtime.session import Session
 from edgepack_runtime.slots import Health
 from edgepack_runtime.statefile import StateFolder
@@ -42,6 +43,9 @@ def publish(root: Path, security_version: int, health: Health | None = None, **o
     path.write_bytes(storekit.bundle(security_version, **options))
     install_bundle(path, device=storekit.device(root), clock=lambda: CLOCK)
     activate_bundle(PRODUCT, device=storekit.device(root), health=health)
+
+
+CLASSES = Classes(output="maybe", activation="none", top=1, threshold=-1e9)
 
 
 def follow(root: Path, interpreters: int = 1) -> LiveModel:
@@ -368,3 +372,14 @@ def test_a_damaged_store_leaves_the_old_one_serving(root):
         with pytest.raises(StoreError):
             live.reload()
         assert is_right(live.run(feeds()))
+
+
+@pytest.mark.parametrize("interpreters", [1, 2])
+def test_predictions_are_of_the_model_that_is_active(root, interpreters):
+    publish(root, 4, processing=Processing(classes=CLASSES))
+    with follow(root, interpreters) as live:
+        assert live.predict(feeds()).found[0].label in {"zero", "one"}
+        publish(root, 5)
+        live.reload()
+        with pytest.raises(InputError, match="declares nothing before or behind"):
+            live.predict(feeds())

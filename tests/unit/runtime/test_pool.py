@@ -48,6 +48,10 @@ def decrypted_copies() -> int:
     return len({path.stat().st_ino for path in mine if "memfd:edgepack-model" in str(path.readlink())})
 
 
+def unread():
+    raise AssertionError("nothing is predicted here")
+
+
 class Slow:
     """An engine whose runs last until they are let go, and which counts how many go on at a time."""
 
@@ -100,7 +104,7 @@ def test_as_many_run_at_a_time_as_there_are_interpreters():
     from edgepack_runtime.pool import Pool
 
     engines = [Slow(), Slow()]
-    with Pool(engines, (), Meter()) as pool, ThreadPoolExecutor(3) as threads:
+    with Pool(engines, (), Meter(), unread) as pool, ThreadPoolExecutor(3) as threads:
         waiting = [threads.submit(pool.run, {}) for _ in range(3)]
         began = [engine.running.acquire(timeout=20) for engine in engines]
         third = any(engine.running.acquire(timeout=0.2) for engine in engines)
@@ -113,7 +117,7 @@ def test_closing_waits_for_a_run_and_refuses_those_that_wait():
     from edgepack_runtime.pool import Pool
 
     engine = Slow()
-    pool = Pool([engine], (), Meter())
+    pool = Pool([engine], (), Meter(), unread)
     with ThreadPoolExecutor(3) as threads:
         runs = threads.submit(pool.run, {})
         assert engine.running.acquire(timeout=20)
@@ -166,7 +170,7 @@ def test_awaiting_a_run_does_not_hold_up_the_event_loop():
 
     async def both() -> dict:
         engine = Slow()
-        pool = Pool([engine], (), Meter())
+        pool = Pool([engine], (), Meter(), unread)
         waiting = asyncio.create_task(pool.arun({}))
         await asyncio.sleep(0.05)
         engine.go.set()
@@ -180,7 +184,7 @@ def test_a_cancelled_run_gives_its_interpreter_back():
 
     async def cancelled() -> dict:
         engine = Slow()
-        pool = Pool([engine], (), Meter())
+        pool = Pool([engine], (), Meter(), unread)
         waiting = asyncio.create_task(pool.arun({}))
         await asyncio.to_thread(engine.running.acquire)
         waiting.cancel()

@@ -13,7 +13,7 @@ import bundlekit
 import realbundle
 from edgepack_runtime.errors import InputError, SchemaError
 from edgepack_runtime.prediction import Predictor, as_real, as_stored
-from edgepack_runtime.processing import Classes, Image, Processing
+from edgepack_runtime.processing import Audio, Classes, Image, Processing
 from edgepack_runtime.session import open_bundle
 from edgepack_runtime.tensors import QuantizationParameters, TensorSpec
 
@@ -29,11 +29,11 @@ PICTURE = np.random.default_rng(3).integers(0, 256, (20, 30, 3)).astype(np.uint8
 SCORES = TensorSpec(name="scores", dtype="float32", shape=(1, 4))
 
 
-def opened(folder, processing, labels=LABELS):
+def opened(folder, processing, labels=LABELS, model=MODEL):
     board = realbundle.profile()
-    text = replace(realbundle.manifest(MODEL, board), labels=labels, processing=processing)
+    text = replace(realbundle.manifest(model, board), labels=labels, processing=processing)
     path = folder / "m.edgepack"
-    path.write_bytes(bundlekit.make(realbundle.recipe(MODEL, text, board)).file())
+    path.write_bytes(bundlekit.make(realbundle.recipe(model, text, board)).file())
     return open_bundle(path, device=realbundle.device())
 
 
@@ -188,3 +188,58 @@ def test_quantization_along_a_dimension_is_undone_along_it():
         quantization=QuantizationParameters(scale=(1.0, 2.0), zero_point=(0, 1), quantized_dimension=0),
     )
     assert as_real(np.array([[1, 2], [3, 4]], np.int8), spec).tolist() == [[1.0, 2.0], [4.0, 6.0]]
+
+
+LISTENER = realbundle.model("no_signature")
+AUDIO = Audio(input=LISTENER.inputs[0].name, rate=1000, samples=8, mean=0.0, std=1.0)
+WAVE = np.random.default_rng(4).normal(size=21).astype(np.float32)
+
+
+@pytest.fixture
+def listener(tmp_path):
+    with opened(tmp_path, Processing(audio=AUDIO), (), LISTENER) as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    ("hop", "length", "starts"),
+    [
+        (None, 21, [0, 8, 16]),
+        (0.004, 21, [0, 4, 8, 12, 16]),
+        (0.004, 20, [0, 4, 8, 12]),
+        (0.008, 16, [0, 8]),
+        (0.001, 8, [0]),
+        (0.005, 3, [0]),
+    ],
+)
+def test_windows_reach_to_the_end_of_a_recording_and_no_further(listener, hop, length, starts):
+    windows = list(listener.predict_windows(WAVE[:length], hop))
+    assert [round(window.seconds * 1000) for window in windows] == starts
+    for window, start in zip(windows, starts, strict=True):
+        part = np.zeros((1, 8), np.float32)
+        part[0, : length - start] = WAVE[start : min(start + 8, length)]
+        by_hand = listener.run({AUDIO.input: part})
+        for name, value in by_hand.items():
+            np.testing.assert_array_equal(window.outputs[name], value)
+
+
+@pytest.mark.parametrize("hop", [0, -1, 0.0004, 0.009, float("inf"), float("nan")])
+def test_a_hop_that_skips_or_stands_still_is_refused(listener, hop):
+    with pytest.raises(InputError, match="a window every"):
+        list(listener.predict_windows(WAVE, hop))
+
+
+@pytest.mark.parametrize("wave", [np.float32(1)[None, None], np.array(1.0, np.float32), WAVE[:0], np.ones(9)])
+def test_windows_of_what_is_no_sound_are_refused(listener, wave):
+    with pytest.raises(InputError, match="sound"):
+        list(listener.predict_windows(wave))
+
+
+def test_a_picture_has_no_windows(session):
+    with pytest.raises(InputError, match="no sound that could have windows"):
+        list(session.predict_windows(PICTURE))
+
+
+def test_a_pool_predicts_what_its_session_does(session):
+    with session.pool(2) as pool:
+        assert pool.predict(PICTURE).found == session.predict(PICTURE).found

@@ -139,6 +139,17 @@ def test_a_header_that_claims_gigabytes_takes_no_memory_for_them(tmp_path):
         tracemalloc.stop()
 
 
+def test_a_recording_that_is_too_long_to_read_at_once_is_refused_and_not_cut(tmp_path):
+    data, count = bytearray(write(tmp_path / "a.wav", TONE.tobytes()).read_bytes()), (1 << 24) + 1
+    start = data.index(b"data") + 8
+    data[start - 4 : start] = (2 * count).to_bytes(4, "little")
+    with (tmp_path / "a.wav").open("wb") as file:
+        file.write(data[:start])
+        file.truncate(start + 2 * count)
+    with pytest.raises(InputError, match="longer than 16777216 samples"):
+        read_sound(tmp_path / "a.wav", 16000)
+
+
 def test_a_wav_file_that_is_not_there_is_told(tmp_path):
     with pytest.raises(FileError, match="No such file"):
         read_sound(tmp_path / "a.wav", 16000)
