@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +12,10 @@ from edgepack_runtime._fields import Fields
 from edgepack_runtime.capabilities import DTYPES
 from edgepack_runtime.errors import InputError, SchemaError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 __all__ = ["DTYPES", "Array", "QuantizationParameters", "SignatureSpec", "TensorSpec", "check_feeds", "named_spec"]
 
-Array: TypeAlias = "NDArray[Any]"
+# As numpy.typing has it, which takes a device a while to import.
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

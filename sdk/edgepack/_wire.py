@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgepack_runtime._fields import canonical_json, parse_json
 from edgepack_runtime.errors import SchemaError
@@ -29,8 +28,6 @@ _HEAD = struct.Struct("<4sIQ")
 _MAGIC = b"EPKW"
 _MAX_JSON = 64 << 20
 _MAX_BLOBS = 1 << 16
-# What `Array` is, which the runtime tells type checkers alone.
-_ARRAY_NAMES = {"NDArray": NDArray, "Any": Any}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,7 +124,7 @@ class _Decoder:
 
     def _dataclass(self, kind: Any, value: Any, path: str) -> Any:
         self._expect(isinstance(value, dict), f"a {kind.__name__}", value, path)
-        hints = typing.get_type_hints(kind, localns=_ARRAY_NAMES)
+        hints = typing.get_type_hints(kind)
         names = [f.name for f in dataclasses.fields(kind)]
         if set(value) != set(names):
             raise SchemaError(f"{path}: a {kind.__name__} has the fields {names}, got {sorted(value)}")

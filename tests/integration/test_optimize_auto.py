@@ -44,7 +44,7 @@ def stopped(shop, folder: Path, number: signal.Signals, lines: int) -> tuple[int
     deadline = time.monotonic() + 240
     while not journal.exists() or journal.read_bytes().count(b"\n") < lines:
         assert time.monotonic() < deadline, "no candidate was measured"
-        assert process.poll() is None, "the build ended before it could be stopped"
+        assert process.poll() is None, f"the build ended before it could be stopped: {process.communicate()[1]}"
         time.sleep(0.02)
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=60)
@@ -115,3 +115,13 @@ def test_a_search_without_samples_to_hold_out_is_refused(shop):
     done = shop.run("build", DIGITS / "model.onnx", "--calibration", calibration, "-o", "none", *ASKED)
     assert done.code == 1
     assert "0 are too few for both" in done.err
+
+
+def test_by_latency_the_fastest_candidate_within_the_budget_is_shipped(shop, interrupted, searched):
+    folder, _ = interrupted
+    done = shop.run(*command(shop.folder, "--objective", "latency", "--json")[3:], cwd=folder)
+    assert done.code == 0, done.err
+    tried = done.json()["bundles"][0]["search"]["tried"]
+    (shipped,) = [one["trial"] for one in tried if one["fate"] == "shipped"]
+    inside = [one["trial"]["ratio"] for one in tried if one["fate"].startswith(("shipped", "within the budget"))]
+    assert (len(inside) > 1, shipped["ratio"]) == (True, min(inside))
