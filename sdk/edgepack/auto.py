@@ -64,9 +64,9 @@ class _Hunt:
 
     def make(self, order: PassOrder) -> TFLiteModel | PassError:
         """Return the candidate's model, or why there is none."""
-        place = host_place(self.reporter)
+        place, samples = host_place(self.reporter), self.work.samples.calibration_feeds()
         try:
-            return apply_pass(self.work.model, order, self.work.samples.calibration_feeds(), place)
+            return apply_pass(self.work.model, order, samples, place, keep_names=self.work.recipe.keep_names)
         except PassError as error:
             return error
         except WorkerError as error:
@@ -161,7 +161,7 @@ def _build_digest(work: Work, profile: DeviceProfile) -> str:
         repr(profile),
         repr(recipe.gate),
         repr(replace(recipe.optimize, candidates=1, objective="size")),
-        repr((recipe.converter, recipe.via, recipe.layout)),
+        repr((recipe.converter, recipe.via, recipe.layout, recipe.keep_names)),
         f"edgepack {__version__}, ai-edge-quantizer {version('ai-edge-quantizer')}",
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -201,7 +201,13 @@ def _choose(work: Work, reporter: Reporter) -> tuple[list[Chosen], tuple[Refusal
             if order not in quantized:
                 with reporter.step(f"making the {scheme} model for {engine}"):
                     try:
-                        quantized[order] = apply_pass(work.model, order, calibration, host_place(reporter))
+                        quantized[order] = apply_pass(
+                            work.model,
+                            order,
+                            calibration,
+                            host_place(reporter),
+                            keep_names=work.recipe.keep_names,
+                        )
                     except PassError as error:
                         quantized[order] = error
             with reporter.step(f"running the {scheme} model under {engine} for {profile.name}"):
@@ -225,6 +231,7 @@ def _told(item: Chosen, work: Work, reporter: Reporter) -> Chosen:
             count=halves,
             model=work.model,
             place=host_place(reporter),
+            keep_names=work.recipe.keep_names,
             digest=work.inputs.calibration.digest,
         )
         with reporter.step(f"making the {candidate.scheme} model again from halves of the calibration samples"):

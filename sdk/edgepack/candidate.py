@@ -19,6 +19,7 @@ from edgepack.fit import check_fit
 from edgepack.flatbuffer import read_model
 from edgepack.gate import Drop, Gate
 from edgepack.lab import LabRequest, LabResult, run_in_lab
+from edgepack.lean import PassCall
 from edgepack.limits import check_limits
 from edgepack.model import PassRequest, PassResult, Refusal, StepRecord, TFLiteModel
 from edgepack.optimize import Optimize
@@ -132,25 +133,32 @@ class Candidate:
 
 
 def apply_pass(
-    model: TFLiteModel, order: PassOrder, calibration: Mapping[str, Array], place: Workplace
+    model: TFLiteModel,
+    order: PassOrder,
+    calibration: Mapping[str, Array],
+    place: Workplace,
+    *,
+    keep_names: bool = False,
 ) -> TFLiteModel:
-    """Return `model` quantized as ordered.
+    """Return `model` quantized as ordered and made lean, which `keep_names` leaves undone.
 
     Args:
         model: the float model.
-        order: the pass, its options and engine; `AS_IS` gives the model itself.
+        order: the pass, its options and engine; `AS_IS` quantizes nothing.
         calibration: arrays [n, *input shape] by input name.
         place: where the pass runs.
+        keep_names: as for `edgepack.lean.PassCall`.
 
     Raises:
         PassError: it cannot be applied, and why.
         WorkerError: it crashed or hung.
     """
-    if order.scheme == AS_IS:
-        return model
     start = time.monotonic()
     request = PassRequest(model=model.data, engine=order.engine, options=order.options, calibration=calibration)
-    result = run_task(f"edgepack.passes.{order.scheme}:run", request, PassResult, place)
+    call = PassCall(scheme=order.scheme, request=request, keep_names=keep_names)
+    result = run_task("edgepack.lean:run", call, PassResult, place)
+    if order.scheme == AS_IS and not result.notes:
+        return model
     step = StepRecord(
         use=order.scheme,
         tool="; ".join([result.tool, *result.notes]),

@@ -117,7 +117,7 @@ def diagnose_recipe(recipe: Recipe, scheme: str, sampling: Sampling, reporter: R
     samples = converted.samples
     order = recipe.passes.order(scheme, f"{requirement.name}=={requirement.version}")
     with reporter.step(f"making the {scheme} model"):
-        model = apply_pass(converted.model, order, samples.calibration_feeds(), host_place(reporter))
+        model = apply_pass(converted.model, order, samples.calibration_feeds(), host_place(reporter), keep_names=True)
     feeds = dict(samples.feeds)
     if inputs.evaluation is not None:
         feeds = {name: array[samples.calibration :] for name, array in feeds.items()}

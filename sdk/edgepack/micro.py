@@ -18,6 +18,7 @@ from edgepack.conversion import Converted, host_place
 from edgepack.errors import GateError, PassError, ProfileError, RecipeError
 from edgepack.foreseen import check_asked, check_converted, doubts_of
 from edgepack.inputs import BuildInputs, check_output, read_inputs
+from edgepack.lean import PassCall
 from edgepack.micro_judge import Judged, MicroBench, judge
 from edgepack.micro_profile import Micro, find_micro
 from edgepack.model import PassRequest, PassResult, Refusal, StepRecord
@@ -194,6 +195,7 @@ def _bench(recipe: Recipe, profiles: tuple[Micro, ...], offline: bool, reporter:
         interpreter=place(interpreter),
         compiler=place(compiler) if any(profile.npu is not None for profile in profiles) else None,
         gate=recipe.gate,
+        keep_names=recipe.keep_names,
     )
 
 
@@ -252,12 +254,13 @@ def _choose(
 def _quantized(converted: Converted, order: PassOrder, bench: MicroBench) -> tuple[bytes, StepRecord | None]:
     """Return the model quantized as ordered, and the record of it."""
     source = converted.model.data
-    if order.scheme == AS_IS:
-        return source, None
     calibration = converted.samples.calibration_feeds()
     start = time.monotonic()
     request = PassRequest(model=source, engine=order.engine, options=order.options, calibration=calibration)
-    result = run_task(f"edgepack.passes.{order.scheme}:run", request, PassResult, bench.host)
+    call = PassCall(scheme=order.scheme, request=request, keep_names=bench.keep_names)
+    result = run_task("edgepack.lean:run", call, PassResult, bench.host)
+    if order.scheme == AS_IS and not result.notes:
+        return source, None
     step = StepRecord(
         use=order.scheme,
         tool="; ".join([result.tool, *result.notes]),

@@ -40,6 +40,7 @@ class MicroBench:
     interpreter: Workplace
     compiler: Workplace | None
     gate: Gate
+    keep_names: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

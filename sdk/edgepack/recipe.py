@@ -77,10 +77,10 @@ class Recipe:
     `signing_key` is the path of a PEM file or a key URI. `requires` is as for `parse_requires`.
     `expires` is a day or a number of days, for `expiry`.
     `compress` makes bundles that only devices with zstandard open; `emulate` has each of them run on its emulated
-    board first. `calibration_halves` is how often a model is made again from half of the samples. `via` are the roads
-    the conversion may take (`edgepack.roads`), empty means all, `layout` is as for `parse_layout`. `trust_source`
-    lets code in the source model run, `module` is the user's own code, as is a function that makes data; none of them
-    can stand in a file, which may come from a stranger.
+    board first; with `keep_names` the model is not made `edgepack.lean`. `calibration_halves` is how often a model is
+    made again from half of the samples. `via` are the roads the conversion may take (`edgepack.roads`), empty means
+    all, `layout` is as for `parse_layout`. `trust_source` lets code in the source model run, `module` is the user's
+    own code, as is a function that makes data; none of them can stand in a file, which may come from a stranger.
 
     Raises:
         RecipeError: a name or figure is wrong; the message says which are possible.
@@ -114,6 +114,7 @@ class Recipe:
     expires: str = ""
     compress: bool = False
     emulate: bool = False
+    keep_names: bool = False
     signing_key: str | None = None
     recipients: tuple[Path, ...] = ()
 
@@ -320,6 +321,7 @@ def _read(fields: Fields, base: Path) -> Recipe:
         expires=_expires(build),
         compress=build.take("compress", bool, False),
         emulate=build.take("emulate", bool, False),
+        keep_names=build.take("keep_names", bool, False),
         via=build.take_strings("via", ()),
         layout=_layout(build),
         converter=options,

@@ -107,7 +107,8 @@ def _like(item: Chosen, before: TFLiteModel, model: TFLiteModel, work: Work) -> 
     for step in made:
         order = PassOrder(scheme=step.use, options=step.options, engine=engine)
         place = Workplace(python=Path(sys.executable))
-        before = apply_pass(before, order, work.samples.calibration_feeds(), place)
+        feeds, keep = work.samples.calibration_feeds(), work.recipe.keep_names
+        before = apply_pass(before, order, feeds, place, keep_names=keep)
     return before
 
 

@@ -15,7 +15,7 @@ from edgepack.model import TFLiteModel
 from edgepack.passoptions import PassOrder
 from edgepack.worker import Workplace
 from edgepack_runtime.errors import EngineError
-from edgepack_runtime.manifest import Evidence
+from edgepack_runtime.manifest import AS_IS, Evidence
 from edgepack_runtime.profile import DeviceProfile
 from edgepack_runtime.tensors import Array
 
@@ -33,6 +33,7 @@ class Halves:
     model: TFLiteModel
     place: Workplace
     digest: str
+    keep_names: bool = False
 
 
 def random_half(feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
@@ -64,6 +65,8 @@ def variance_evidence(
     if candidate.model is None or candidate.lab is None or len(candidate.model.history) <= len(halves.model.history):
         return ()
     step, where = candidate.model.history[-1], environment_of(profile, candidate.lab)
+    if step.use == AS_IS:
+        return ()
     said = f"{halves.count} random halves of the {samples.calibration} calibration samples (SHA-256 {halves.digest})"
     if samples.calibration < _FEWEST:
         return (_evidence("", f"{said} would be too few to calibrate with", where),)
@@ -75,7 +78,7 @@ def variance_evidence(
     for seed in range(halves.count):
         feeds = random_half(samples.calibration_feeds(), seed)
         try:
-            model = apply_pass(halves.model, order, feeds, halves.place)
+            model = apply_pass(halves.model, order, feeds, halves.place, keep_names=halves.keep_names)
             same += model.data == candidate.model.data
             outputs = bench.replay(model, profile, samples.feeds).outputs
         except (PassError, EngineError, WorkerError) as error:

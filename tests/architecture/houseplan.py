@@ -72,7 +72,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"converters._onnx_advice", "converters._onnx_disputed", "converters._onnx_recurrent"}
     | {"converters._onnx_products"}
     | {"converters._onnx_tf_shim", "_layout_graph", "converters._bisect", "converters._tf_float32"}
-    | {"layer_probe", "pairing"}
+    | {"layer_probe", "lean", "pairing"}
     | {"_child", "amend", "trustdoc", "inputs", "lab", "opversions", "project", "toolchaindoctor", "userland"},
     frozenset({"converters", "converters._interface", "converters._keras_config", "converters._options"})
     | {"converters._torch_archive"}

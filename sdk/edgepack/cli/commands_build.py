@@ -158,6 +158,13 @@ def build(
             "architecture and processor. Needs qemu-user.",
         ),
     ] = None,
+    keep_names: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-names/--drop-names",
+            help="Keep the names of the model's inner tensors, which no device needs. Default: they are left out.",
+        ),
+    ] = None,
     input_shape: Annotated[
         list[str] | None,
         typer.Option(
@@ -253,6 +260,7 @@ def build(
             expires=expires,
             compress=compress,
             emulate=emulate,
+            keep_names=keep_names,
             inputs=tuple(input_shape or ()),
             signature_key=signature_key,
             via=tuple(via or ()),

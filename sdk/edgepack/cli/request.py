@@ -82,6 +82,7 @@ class Overrides:
     expires: str | None
     compress: bool | None
     emulate: bool | None
+    keep_names: bool | None
     inputs: tuple[str, ...]
     signature_key: str | None
     via: tuple[str, ...]

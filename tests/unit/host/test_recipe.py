@@ -309,6 +309,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("requires", ("classifier=3",), "requires"),
         ("compress", False, "compress"),
         ("emulate", True, "emulate"),
+        ("keep_names", True, "keep_names"),
         ("expires", "90", "expires"),
         ("metric", "recall", "gate.metric"),
         ("metric_function", MetricFunction(path=Path("m.py"), entry="f"), "gate.function"),
