@@ -109,5 +109,8 @@ def worse_than_float(
             f"the {scheme} model has {len(model):,} bytes, more than the {len(reference):,} of the float model"
         )
     if timing is not None and timing.ratio > _SAME_TIME and timing.ratio_low > 1:
-        said.append(f"the {scheme} model is slower than the float one: {ratio_in_words(timing)} under {environment}")
+        said.append(
+            f"the {scheme} model is slower than the float one: {ratio_in_words(timing)} under {environment}; "
+            "--max-latency 1x allows no such model"
+        )
     return tuple(said)

@@ -65,6 +65,7 @@ def test_a_model_that_is_larger_and_slower_than_float_is_told_of():
     larger, slower = worse_than_float(b"12", b"1", TIMING, "int16x8", "here")
     assert "int16x8 model has 2 bytes, more than the 1 of the float model" in larger
     assert "slower than the float one: 2.00 [1.90, 2.20] times" in slower
+    assert slower.endswith("; --max-latency 1x allows no such model")
 
 
 def test_nothing_is_said_of_one_that_may_be_as_fast_as_float():
