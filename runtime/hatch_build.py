@@ -23,8 +23,6 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGE = "edgepack_runtime"
 # Modules whose ``__all__`` is read: by `exported`, and by the host's worker.
 LISTED = (f"{PACKAGE}/__init__.py", f"{PACKAGE}/errors.py")
-# What a dataclass looks for in the types of its fields.
-ASKED_FOR = {"InitVar", "ClassVar", "KW_ONLY"}
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -100,7 +98,9 @@ def _with_what_is_used(source: str, offered: frozenset[str], dots: str) -> str:
     lines, tree = source.split("\n"), ast.parse(source)
     types = [kind for node in ast.walk(tree) for kind in _annotations(node)]
     named = {name: name.id for kind in types for name in ast.walk(kind) if isinstance(name, ast.Name)}
-    asked = ASKED_FOR.intersection(named.values())
+    # Whoever sends a dataclass to another process, as a build does, looks its types up.
+    fields = [part.annotation for part in ast.walk(tree) if isinstance(part, ast.AnnAssign)]
+    asked = {name.id for kind in fields for name in ast.walk(kind) if isinstance(name, ast.Name)}
     read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in named}
     for node in tree.body:
         if not isinstance(node, ast.Import | ast.ImportFrom):

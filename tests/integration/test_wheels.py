@@ -183,6 +183,28 @@ def test_no_module_in_the_runtime_wheel_misses_a_name(wheels, tmp_path):
     assert done.stdout.split() == [str(tmp_path / "edgepack_runtime" / "__init__.py")], done.stderr
 
 
+TYPES = """
+import dataclasses, importlib, typing
+for module in map(importlib.import_module, MODULES):
+    for kind in [kind for kind in vars(module).values() if dataclasses.is_dataclass(kind)]:
+        typing.get_type_hints(kind, localns={"Array": object})
+    print(module.__name__)
+"""
+# A build sends their dataclasses from process to process, and reads the types of the fields.
+SENT = [
+    f"edgepack_runtime.{name}" for name in ("golden", "manifest", "processing", "profile", "tensors", "prediction")
+]
+
+
+def test_dataclasses_in_the_runtime_wheel_can_be_sent_from_process_to_process(wheels, tmp_path):
+    with zipfile.ZipFile(wheels["edgepack_runtime"]) as archive:
+        archive.extractall(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", TYPES.replace("MODULES", repr(SENT))]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.split() == SENT, done.stderr
+
+
 def test_the_runtime_wheel_carries_the_models_that_engines_are_tried_on(wheels):
     assert "edgepack_runtime/probe_models.bin" in names(wheels["edgepack_runtime"])
 
