@@ -351,7 +351,7 @@ def excuse_of(scheme: str, limits: str, parities: Sequence[Parity], samples: Sam
 
 def judged_outputs(drops: Sequence[Drop], gate: Gate) -> frozenset[str]:
     """Return the outputs a metric decides on in place of their likeness: with labels, or a named metric."""
-    return frozenset(drop.output for drop in drops if gate.asked or drop.labelled)
+    return frozenset(name for drop in drops if gate.asked or drop.labelled for name in drop.outputs)
 
 
 def environment_of(profile: DeviceProfile, lab: LabResult) -> str:

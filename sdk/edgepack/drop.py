@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from edgepack.boxmetric import BoxPair
 from edgepack.decisions import doubt, fitting_outputs
 from edgepack.gate import LABELS, SOURCE, Drop, Gate, Verdict, verdict_on
 from edgepack.intervals import Measured, bootstrap, count_discordant
@@ -94,7 +95,7 @@ def _drop(paired: Paired) -> Drop:
         measured = count_discordant(pair.source, pair.candidate, gate.confidence)
     else:
         measured = bootstrap(pair, gate.confidence)
-    classes = pair.per_class() if isinstance(pair, ClassPair) else ()
+    classes = pair.per_class() if isinstance(pair, ClassPair | BoxPair) else ()
     return drop_of(gate, paired.output, measured, (pair.count, paired.labelled), classes)
 
 

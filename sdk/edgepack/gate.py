@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from edgepack.detector import Detector
 from edgepack.errors import RecipeError
 from edgepack.intervals import CONFIDENCE, Interval
 from edgepack.metrics import METRICS, Metric, metric_named
@@ -54,6 +55,7 @@ class Gate:
     of an output is a yes or a no of its own. `also` are further metrics, all of which must hold too. `function` takes
     the metric's place; it cannot stand in a file, which may come from a stranger. `against` is `LABELS`, where there
     are any, or `FLOAT`, which asks for no labels: of the outputs of a model, labels often tell of one only.
+    `detector` is what the recipe declares of boxes.
 
     Raises:
         RecipeError: the metric is not known, or a figure makes no sense.
@@ -67,6 +69,7 @@ class Gate:
     also: tuple[Gate, ...] = ()
     function: MetricFunction | None = None
     against: str = LABELS
+    detector: Detector | None = None
 
     def __post_init__(self) -> None:
         metric = self.judged
@@ -82,6 +85,10 @@ class Gate:
                 raise RecipeError("each further gate names one metric")
         if self.against not in (LABELS, FLOAT):
             raise RecipeError(f"a metric is measured against {LABELS!r} or {FLOAT!r}, not {self.against!r}")
+        if metric.kind == "boxes" and self.outputs:
+            raise RecipeError(
+                f"metric {metric.name} is of the outputs that processing.boxes names, and takes no others"
+            )
         if self.threshold is None:
             return
         if not math.isfinite(self.threshold):
@@ -93,6 +100,19 @@ class Gate:
     def asked(self) -> bool:
         """Whether a metric was named, so that there must be something to measure it on."""
         return self.metric is not None or self.function is not None or bool(self.also)
+
+    def with_detector(self, detector: Detector | None) -> Gate:
+        """Return the gate with what is declared of boxes.
+
+        Raises:
+            RecipeError: a metric is of boxes, and nothing is declared of them.
+        """
+        if detector is None and self.judged.kind == "boxes":
+            raise RecipeError(
+                f"metric {self.judged.name} is of boxes, and nothing says how outputs become boxes",
+                hint="declare it in edgepack.toml, [processing.boxes] (docs/processing.md)",
+            )
+        return replace(self, detector=detector, also=tuple(other.with_detector(detector) for other in self.also))
 
     @property
     def judged(self) -> Metric:
@@ -158,6 +178,11 @@ class Drop:
     def labelled(self) -> bool:
         """Whether labels told what is right."""
         return self.against == LABELS
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs it was measured on: a metric of several at once names all of them."""
+        return (self.output, *self.output.split(", "))
 
     @property
     def check(self) -> str:

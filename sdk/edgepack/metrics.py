@@ -17,10 +17,10 @@ class Metric:
     """What is known of a metric.
 
     `kind` is what it reads: ``classes`` (one decision a sample, or a position), ``ranking`` (scores, and which
-    classes are right), ``signal`` (values, and what they should be), ``agreement`` (the float source's decisions
-    alone) or ``own`` (whatever a function of the user's does). `count` is the k of top-k. `share` is whether it is
-    from 0 to 1, so that a budget above 1 makes no sense. `per_sample` is whether it is the mean of one value a
-    sample; else it is worked out from all samples at once.
+    classes are right), ``boxes`` (what a detector finds, and what is there), ``signal`` (values, and what they should
+    be), ``agreement`` (the float source's decisions alone) or ``own`` (whatever a function of the user's does).
+    `count` is the k of top-k. `share` is whether it is from 0 to 1, so that a budget above 1 makes no sense.
+    `per_sample` is whether it is the mean of one value a sample; else it is worked out from all samples at once.
     """
 
     name: str
@@ -40,6 +40,8 @@ METRICS: Mapping[str, Metric] = {
         Metric(name="precision", kind="classes", per_sample=False),
         Metric(name="recall", kind="classes", per_sample=False),
         Metric(name="auc", kind="ranking", per_sample=False),
+        Metric(name="map", kind="boxes", per_sample=False),
+        Metric(name="map50", kind="boxes", per_sample=False),
         Metric(name="agreement", kind="agreement"),
         Metric(name="cosine", kind="signal"),
         Metric(name="mse", kind="signal", higher_is_better=False, share=False),

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgepack.boxmetric import OVERLAPS, BoxPair
 from edgepack.decisions import decide, fitting_outputs, is_scores, right_classes, right_yes_or_no, single_threshold
+from edgepack.detector import boxes_found, boxes_there, main_output
 from edgepack.errors import DatasetError, RecipeError
 from edgepack.gate import LABELS, Gate
 from edgepack.intervals import Pair
@@ -48,6 +50,9 @@ def paired_outputs(
                 f"{one.judged.name} needs evaluation samples, and there are none", hint="name them: --evaluation FILE"
             )
         right = labels if one.against == LABELS else None
+        if one.judged.kind == "boxes":
+            yield _boxes(one, (source, candidate), right)
+            continue
         for name in fitting_outputs(source, one, right):
             if not np.isfinite(source[name]).all() or not np.isfinite(candidate[name]).all():
                 raise DatasetError(f"output {name!r} holds NaN or infinity, of which no metric can be made")
@@ -81,6 +86,23 @@ def _paired(gate: Gate, name: str, values: tuple[Array, Array], labels: Array | 
         else:
             pair = ClassPair(metric.name, source, candidate, truth)
     return Paired(gate=gate, output=name, pair=pair, labelled=labels is not None)
+
+
+def _boxes(gate: Gate, sides: tuple[Mapping[str, Array], Mapping[str, Array]], labels: Labels | None) -> Paired:
+    """Return the pair of what source and candidate find; without labels the source finds what is there."""
+    if gate.detector is None:
+        raise DatasetError(f"metric {gate.judged.name}: nothing says how outputs become boxes")
+    name = main_output(gate.detector, sides[0])
+    right = labels_for(labels, name)
+    found, other = (boxes_found(gate.detector, side) for side in sides)
+    truth = found if right is None else boxes_there(gate.detector, right)
+    try:
+        pair = BoxPair.of((found, other), truth, OVERLAPS if gate.judged.name == "map" else OVERLAPS[:1])
+    except ValueError as error:
+        raise DatasetError(f"{gate.judged.name} cannot be told: {error}", hint="give pictures with boxes") from None
+    boxes = gate.detector.boxes
+    used = dict.fromkeys(each for each in (name, boxes.scores, boxes.classes, boxes.count) if each)
+    return Paired(gate=gate, output=", ".join(used), pair=pair, labelled=right is not None)
 
 
 def decided(

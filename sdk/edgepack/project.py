@@ -35,7 +35,7 @@ calibration = "calibration.npz"
 # evaluation = "evaluation.npz"
 
 [gate]
-# metric = "accuracy"            # top5, f1, precision, recall, auc, agreement, cosine, mse, snr, si-sdr
+# metric = "accuracy"            # top5, f1, precision, recall, auc, map, agreement, cosine, mse, snr ...
 # At most one percentage point below the float source, by the upper end of the drop's interval: that takes some
 # 400 evaluation samples where nothing differs, and more where something does.
 max_drop = 0.01

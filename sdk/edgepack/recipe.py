@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack._toml import MAX_TOML_BYTES, parse_toml
+from edgepack.detector import Detector
 from edgepack.errors import RecipeError
 from edgepack.gate import Gate, take_gate
 from edgepack.optimize import Optimize, take_optimize
@@ -150,6 +151,7 @@ class Recipe:
             raise RecipeError(f"calibration_halves {self.calibration_halves} is neither 0 nor from 2 to {MAX_HALVES}")
         if not 0 <= self.security_version < 2**63:
             raise RecipeError(f"security_version {self.security_version} is not from 0 to 2^63 - 1")
+        object.__setattr__(self, "gate", self.gate.with_detector(_detector(self.processing)))
         _days_or_day(self.expires)
         parse_requires(self.requires, self.product)
 
@@ -158,6 +160,12 @@ class Recipe:
         """The bundle's product name: `name`, else the model file's, made to fit."""
         stem = self.model.name if self.model.is_dir() else self.model.stem
         return self.name or product_name(stem)
+
+
+def _detector(processing: Preparation | None) -> Detector | None:
+    if processing is None or processing.declared.boxes is None:
+        return None
+    return Detector(boxes=processing.declared.boxes, size=processing.size)
 
 
 def _days_or_day(text: str) -> int | datetime.date | None:

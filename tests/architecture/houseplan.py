@@ -51,9 +51,20 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"localprofile", "probed", "profile_text"}
     | {"_onnx_external", "_sklearnfile", "_torchfile", "edgecases", "recipients", "usercode"}
     | {"c_source", "signers.file", "statement", "tflm", "toolchain", "vela"}
-    | {"greedy", "intervals", "layer_sums", "metrics", "optimize", "pareto", "recordings", "scoring", "timing"}
+    | {
+        "boxmetric",
+        "greedy",
+        "intervals",
+        "layer_sums",
+        "metrics",
+        "optimize",
+        "pareto",
+        "recordings",
+        "scoring",
+        "timing",
+    }
     | {"_flatbuffer_share", "training", "training._maths", "training._settings"},
-    frozenset({"passoptions", "preparation", "reading", "training_steps", "unseen"}),
+    frozenset({"detector", "passoptions", "preparation", "reading", "training_steps", "unseen"}),
     frozenset({"_flatbuffer_edit", "_oprules", "csvfile", "keydoctor", "profiles", "schemes", "source"})
     | {
         "gate",

@@ -59,8 +59,8 @@ def build(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="accuracy, top5, f1, precision, recall, auc, agreement, cosine, mse, snr, si-sdr, "
-            "or a function of your own, FILE.py:FUNCTION, run in a child process. "
+            help="accuracy, top5, f1, precision, recall, auc, map, map50, agreement, cosine, mse, snr, "
+            "si-sdr, or a function of your own, FILE.py:FUNCTION, run in a child process. "
             "Default: accuracy with labels, agreement with the float source without.",
         ),
     ] = None,
