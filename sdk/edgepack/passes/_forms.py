@@ -11,7 +11,18 @@ from dataclasses import dataclass
 
 from edgepack.passes._layouts import DYNAMIC_LAYOUTS, PER_CHANNEL, PER_TENSOR
 
-__all__ = ["ALGORITHMS", "COMPANIONS", "FLOATS", "STATIC", "WEIGHT_BITS", "Rule", "form_of", "rule_for"]
+__all__ = [
+    "ALGORITHMS",
+    "BLOCKS",
+    "BLOCKS_SINCE",
+    "COMPANIONS",
+    "FLOATS",
+    "STATIC",
+    "WEIGHT_BITS",
+    "Rule",
+    "form_of",
+    "rule_for",
+]
 
 FLOATS = ("float32", "float16")
 # How many bits a weight takes in each precision that a layer can have.
@@ -36,6 +47,9 @@ COMPANIONS: Mapping[str, str] = {
 }
 # How the scales of weights are chosen.
 ALGORITHMS = ("min_max", "mse", "octav")
+# How many neighbours of a dense layer's weights may share a scale, and the first ai-edge-litert that computes it.
+BLOCKS = (32, 64, 128, 256)
+BLOCKS_SINCE = "2.1.0"
 _WORDS = {PER_CHANNEL: "CHANNELWISE", PER_TENSOR: "TENSORWISE"}
 _DENSE = frozenset({"FULLY_CONNECTED"})
 _INT4 = frozenset({"CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP"})

@@ -8,10 +8,11 @@ from collections.abc import Collection, Sequence
 
 from edgepack.errors import PassError
 from edgepack.flatbuffer import operator_names
-from edgepack.passes._forms import ALGORITHMS, WEIGHT_BITS
+from edgepack.passes._forms import ALGORITHMS, BLOCKS, WEIGHT_BITS
 
 __all__ = [
     "INTERFACE",
+    "check_block",
     "check_choice",
     "check_layers",
     "check_least",
@@ -42,6 +43,18 @@ def check_least(name: str, value: int, least: int = 0) -> None:
     """
     if value < least:
         raise PassError(f"options: {name} {value}; wanted is at least {least}")
+
+
+def check_block(value: int) -> None:
+    """Refuse a size of blocks for which there is no kernel.
+
+    Raises:
+        PassError: there is none.
+    """
+    if value not in (0, *BLOCKS):
+        raise PassError(
+            f"options: block {value} is not known", hint=f"known are {', '.join(map(str, BLOCKS))}, and 0 for none"
+        )
 
 
 def check_weights(min_elements: int, keep_float: Sequence[str], algorithm: str) -> None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from edgepack.model import PassRequest, PassResult
 from edgepack.passes._quantizer import read_options
-from edgepack.passes._values import check_weights
-from edgepack.passes._weights import store_weights
+from edgepack.passes._values import check_block, check_weights
+from edgepack.passes._weights import Form, store_weights
 
 __all__ = ["SCHEME", "Options", "run"]
 
@@ -26,7 +26,8 @@ SCHEME = "dynamic_int4"
 class Options:
     """`min_elements`: smaller weight tensors stay float; `keep_float`: operators to leave.
 
-    `algorithm` chooses the scales: ``min_max``, ``mse`` or ``octav``.
+    `algorithm` chooses the scales: ``min_max``, ``mse`` or ``octav``. `block`: so many neighbours of a dense layer's
+    weights share a scale, 32, 64, 128 or 256; 0 is one scale for all of a channel.
 
     Raises:
         PassError: a value is not allowed.
@@ -35,9 +36,11 @@ class Options:
     min_elements: int = 1024
     keep_float: tuple[str, ...] = ()
     algorithm: str = "min_max"
+    block: int = 0
 
     def __post_init__(self) -> None:
         check_weights(self.min_elements, self.keep_float, self.algorithm)
+        check_block(self.block)
 
 
 def run(request: PassRequest) -> PassResult:
@@ -49,10 +52,5 @@ def run(request: PassRequest) -> PassResult:
         SourceModelError: the bytes are no TFLite model.
     """
     options = read_options(Options, request.options)
-    return store_weights(
-        request,
-        SCHEME,
-        min_elements=options.min_elements,
-        keep_float=options.keep_float,
-        algorithm=options.algorithm,
-    )
+    form = Form(min_elements=options.min_elements, algorithm=options.algorithm, block=options.block)
+    return store_weights(request, SCHEME, form, keep_float=options.keep_float)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from edgepack.model import PassRequest, PassResult
 from edgepack.passes._quantizer import read_options
 from edgepack.passes._values import check_weights
-from edgepack.passes._weights import store_weights
+from edgepack.passes._weights import Form, store_weights
 
 __all__ = ["SCHEME", "Options", "run"]
 
@@ -48,10 +48,5 @@ def run(request: PassRequest) -> PassResult:
         SourceModelError: the bytes are no TFLite model.
     """
     options = read_options(Options, request.options)
-    return store_weights(
-        request,
-        SCHEME,
-        min_elements=options.min_elements,
-        keep_float=options.keep_float,
-        algorithm=options.algorithm,
-    )
+    form = Form(min_elements=options.min_elements, algorithm=options.algorithm)
+    return store_weights(request, SCHEME, form, keep_float=options.keep_float)
