@@ -16,9 +16,10 @@ from edgepack_runtime.encryption import check_segments, wipe
 from edgepack_runtime.errors import FormatError
 from edgepack_runtime.golden import GoldenSample, check_golden_size, forget_golden, unpack_golden
 from edgepack_runtime.manifest import Manifest
+from edgepack_runtime.table import Entry
 from edgepack_runtime.verify import UnlockedBundle, VerifiedBundle
 
-__all__ = ["StoredGolden", "Unlock", "read_golden"]
+__all__ = ["StoredGolden", "Unlock", "check_stored", "read_golden"]
 
 _MAX_GOLDEN = 256 << 20
 Unlock = Callable[[], UnlockedBundle]
@@ -45,14 +46,7 @@ class StoredGolden:
         """
         self._bundle, self._manifest, self._file, self._unlock = bundle, manifest, file, unlock
         _checked_length(bundle, manifest)
-        entry = bundle.entry(manifest.golden.entry)
-        start = bundle.container.preamble.front_length + entry.offset
-        check_segments(
-            bundle.header.suite,
-            entry.stored_length,
-            entry.digests,
-            lambda offset, size: file.read(start + offset, size),
-        )
+        check_stored(file, bundle, bundle.entry(manifest.golden.entry))
 
     @contextmanager
     def opened(self) -> Iterator[tuple[GoldenSample, ...]]:
@@ -72,6 +66,22 @@ class StoredGolden:
     def close(self) -> None:
         """Close the file and forget how to unlock it; closing twice is allowed."""
         self._file.close()
+
+
+def check_stored(file: BundleFile, bundle: VerifiedBundle, entry: Entry) -> None:
+    """Hold every stored byte of an entry against what was signed; nothing is decrypted.
+
+    Raises:
+        PayloadError: it was altered.
+        FileError: the file cannot be read.
+    """
+    start = bundle.container.preamble.front_length + entry.offset
+    check_segments(
+        bundle.header.suite,
+        entry.stored_length,
+        entry.digests,
+        lambda offset, size: file.read(start + offset, size),
+    )
 
 
 def read_golden(unlocked: UnlockedBundle, manifest: Manifest, file: BundleFile) -> tuple[GoldenSample, ...]:

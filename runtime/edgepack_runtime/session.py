@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property, partial
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from edgepack_runtime.bundlefile import BundleFile
 from edgepack_runtime.compression import supported
 from edgepack_runtime.container import Grant
 from edgepack_runtime.device import Device
-from edgepack_runtime.encryption import PayloadSuite, check_segments
+from edgepack_runtime.encryption import PayloadSuite
 from edgepack_runtime.engines import Engine
 from edgepack_runtime.errors import EngineError, SelfTestError
 from edgepack_runtime.golden import Replay, replay_golden
@@ -23,9 +22,8 @@ from edgepack_runtime.loading import DecryptedModel, decrypt_model
 from edgepack_runtime.manifest import Manifest
 from edgepack_runtime.observe import Meter, Metrics, event, refusal_told
 from edgepack_runtime.plaintext import forbid_core_dumps
-from edgepack_runtime.selftest import StoredGolden
+from edgepack_runtime.selftest import StoredGolden, check_stored
 from edgepack_runtime.sidecar import sidecar_grants
-from edgepack_runtime.table import Entry
 from edgepack_runtime.tensors import Array, SignatureSpec, TensorSpec
 from edgepack_runtime.verify import Policy, VerifiedBundle, verify
 
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
     from edgepack_runtime.latency import Latency
     from edgepack_runtime.pool import Pool
     from edgepack_runtime.prediction import Prediction, Predictor
+
+Got = TypeVar("Got")
 
 __all__ = ["Session", "open_bundle", "verify_bundle", "verify_file"]
 
@@ -99,6 +99,17 @@ class Session:
         """
         run = self._run if signature_key is None else partial(self._engine.run, signature_key=signature_key)
         return self._meter.timed(run, feeds)
+
+    def run_in_place(
+        self, fill: Callable[[dict[str, Array]], object], read: Callable[[dict[str, Array]], Got]
+    ) -> Got:
+        """Return what `read` makes of outputs after `fill` wrote inputs: the engine's arrays, gone after each call.
+
+        Raises:
+            EngineError: one was kept, the model has open dimensions, or the engine failed or is closed.
+        """
+        got: Got = self._meter.timed(partial(self._engine.run_in_place, fill), read)
+        return got
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         outputs = self._engine.run(feeds)
@@ -275,9 +286,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -361,18 +370,8 @@ def verify_bundle(path: str | Path, *, device: Device, payload: bool = False) ->
         if device.state is not None or device.accepted:
             check_required(manifest, device)
         for entry in bundle.entries if payload else ():
-            _check_stored(file, bundle, entry)
+            check_stored(file, bundle, entry)
         return bundle, manifest
-
-
-def _check_stored(file: BundleFile, bundle: VerifiedBundle, entry: Entry) -> None:
-    start = bundle.container.preamble.front_length + entry.offset
-    check_segments(
-        bundle.header.suite,
-        entry.stored_length,
-        entry.digests,
-        lambda offset, size: file.read(start + offset, size),
-    )
 
 
 def verify_file(file: BundleFile, device: Device, clock: int | None) -> VerifiedBundle:

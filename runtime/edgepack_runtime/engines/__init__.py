@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from edgepack_runtime.engines._distributions import installed_version
 from edgepack_runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from edgepack_runtime.tensors import Array, SignatureSpec, TensorSpec
+
+Got = TypeVar("Got")
 
 __all__ = ["Engine", "installed", "load", "loads"]
 
@@ -55,6 +57,15 @@ class Engine(Protocol):
         Raises:
             InputError: a name, shape or dtype does not fit `inputs`, or those of the signature; or there is no such.
             EngineError: the engine failed, or is closed.
+        """
+
+    def run_in_place(
+        self, fill: Callable[[dict[str, Array]], object], read: Callable[[dict[str, Array]], Got]
+    ) -> Got:
+        """Return what `read` makes of the outputs after `fill` wrote the inputs, both in the engine's own memory.
+
+        Raises:
+            EngineError: an array was kept, the model has open dimensions, or the engine failed or is closed.
         """
 
     def reset(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ __all__ = ["InterpreterEngine", "import_interpreter", "makes", "open_model"]
 # What the bindings raise: Python checks, C++ status codes, a C function that failed without an exception, malloc.
 _FOREIGN = (ValueError, RuntimeError, SystemError, MemoryError)
 _MAX_REASON = 300
+Got = TypeVar("Got")
+_Indices = tuple[tuple[str, int], ...]
 _IDENTIFIER = b"TFL3"
 
 
@@ -114,7 +117,9 @@ class InterpreterEngine:
         self.name = name
         self.version = version
         self._interpreter: Any = interpreter
-        self._lock = threading.Lock()
+        # What `run_in_place` calls may call the engine again, and is to be refused, not to wait for itself.
+        self._lock = threading.RLock()
+        self._lent: tuple[weakref.ref[Any], ...] = ()
         try:
             signatures, inputs, outputs = _named_details(interpreter)
         except _FOREIGN as error:
@@ -143,6 +148,8 @@ class InterpreterEngine:
             check_feeds(feeds, self.inputs)
         with self._lock:
             interpreter = self._opened()
+            if self._lent:
+                self._check_lent()
             try:
                 if self._dynamic:
                     self._resize(feeds)
@@ -161,6 +168,8 @@ class InterpreterEngine:
         _check_sizes(feeds)
         with self._lock:
             interpreter = self._opened()
+            # The engine itself would run it, and move what the arrays show.
+            self._check_lent()
             # It gives open dimensions a shape of its own.
             self._shapes.clear()
             try:
@@ -169,6 +178,44 @@ class InterpreterEngine:
             except _FOREIGN as error:
                 self._failed(f"cannot run signature {key!r} of the model", error)
             return {spec.name: np.asarray(found[spec.name]) for spec in wanted.outputs}
+
+    def run_in_place(
+        self, fill: Callable[[dict[str, Array]], object], read: Callable[[dict[str, Array]], Got]
+    ) -> Got:
+        """Return what `read` makes of the outputs after `fill` wrote the inputs, both in the engine's own memory.
+
+        Raises:
+            EngineError: an array was kept, the model has open dimensions, or the engine failed or is closed.
+        """
+        with self._lock:
+            interpreter = self._opened()
+            if self._dynamic:
+                raise EngineError("the model has open dimensions: its arrays have no fixed place", hint="use run")
+            self._lend(fill, self._feeds, writeable=True)
+            try:
+                interpreter.invoke()
+            except _FOREIGN as error:
+                self._failed("cannot run the model", error)
+            return self._lend(read, self._fetches, writeable=False)
+
+    def _lend(self, use: Callable[[dict[str, Array]], Got], tensors: _Indices, *, writeable: bool) -> Got:
+        self._check_lent()
+        views = {name: np.asarray(self._interpreter.tensor(index)()) for name, index in tensors}
+        # An output may be a constant, which lies in the file.
+        self._lent = tuple(_lent(view, writeable) for view in views.values())
+        try:
+            got = use(views)
+        finally:
+            views.clear()
+        self._check_lent()
+        return got
+
+    def _check_lent(self) -> None:
+        if any(lent() is not None for lent in self._lent):
+            raise EngineError(
+                "an array of run_in_place is still held", hint="keep a copy of it instead: array.copy()"
+            )
+        self._lent = ()
 
     def _fit(self, feeds: Mapping[str, Array]) -> bool:
         if len(feeds) != len(self._exact):
@@ -215,6 +262,12 @@ class InterpreterEngine:
 
     def _failed(self, what: str, error: BaseException) -> NoReturn:
         raise EngineError(f"{self.name} {self.version} {what}: {_reason(error)}") from None
+
+
+def _lent(view: Array, writeable: bool) -> weakref.ref[Any]:
+    if not writeable:
+        view.flags.writeable = False
+    return weakref.ref(view)
 
 
 def _check_sizes(feeds: Mapping[str, Array]) -> None:

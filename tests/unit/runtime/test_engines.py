@@ -289,6 +289,73 @@ def test_a_closed_engine_runs_no_signature(codec: Engine):
         codec.run({"x": X}, "encode")
 
 
+def fill(views: dict[str, np.ndarray]) -> None:
+    for name, value in feeds().items():
+        views[name][...] = value
+
+
+def test_a_run_in_place_gives_what_a_run_gives(two_by_two: Engine):
+    found = two_by_two.run_in_place(fill, lambda outputs: {name: x.copy() for name, x in outputs.items()})
+    wanted = two_by_two.run(feeds())
+    assert {name: x.tolist() for name, x in found.items()} == {name: x.tolist() for name, x in wanted.items()}
+
+
+def test_arrays_in_place_are_the_engines_own_each_time(two_by_two: Engine):
+    def address(outputs: dict[str, np.ndarray]) -> tuple[int, bool]:
+        return outputs["yes"].ctypes.data, outputs["yes"].flags.owndata
+
+    first, second = (two_by_two.run_in_place(fill, address) for _ in range(2))
+    assert (first, first[1]) == (second, False)
+
+
+def test_outputs_in_place_cannot_be_written(two_by_two: Engine):
+    def write(outputs: dict[str, np.ndarray]) -> None:
+        outputs["yes"][...] = 0
+
+    with pytest.raises(ValueError, match="read-only"):
+        two_by_two.run_in_place(fill, write)
+
+
+@pytest.mark.parametrize("keep", [lambda x: x, lambda x: x[0, 1:], lambda x: x.reshape(-1), memoryview])
+def test_an_array_that_is_kept_is_refused_until_it_is_gone(two_by_two: Engine, keep):
+    kept = []
+    with pytest.raises(EngineError, match="still held"):
+        two_by_two.run_in_place(fill, lambda outputs: kept.append(keep(outputs["yes"])))
+    before = np.array(kept[0])
+    for run in (lambda: two_by_two.run(feeds(5)), lambda: two_by_two.run(feeds(5), "serving_default")):
+        with pytest.raises(EngineError, match="still held"):
+            run()
+    np.testing.assert_array_equal(before, kept[0])
+    kept.clear()
+    assert list(two_by_two.run(feeds())) == ["yes", "maybe"]
+
+
+def test_an_input_array_that_is_kept_is_refused_before_the_model_runs(two_by_two: Engine):
+    kept, read = [], []
+    with pytest.raises(EngineError, match="still held"):
+        two_by_two.run_in_place(lambda views: kept.extend(views.values()), read.append)
+    assert (len(kept), read) == (2, [])
+
+
+def test_a_run_within_a_run_in_place_is_refused_and_does_not_wait_for_itself(two_by_two: Engine):
+    with pytest.raises(EngineError, match="still held"):
+        two_by_two.run_in_place(fill, lambda outputs: two_by_two.run(feeds()))
+    assert list(two_by_two.run(feeds())) == ["yes", "maybe"]
+
+
+def test_what_the_functions_of_a_run_in_place_raise_is_raised(two_by_two: Engine):
+    with pytest.raises(KeyError, match="nobody"):
+        two_by_two.run_in_place(lambda views: views["nobody"], lambda outputs: None)
+    assert list(two_by_two.run(feeds())) == ["yes", "maybe"]
+
+
+def test_a_model_with_open_dimensions_does_not_run_in_place(name: str):
+    engine = open_model(name, "dynamic_batch.tflite")
+    with pytest.raises(EngineError, match="open dimensions"):
+        engine.run_in_place(lambda views: None, lambda outputs: None)
+    engine.close()
+
+
 def test_two_signatures_over_one_graph_give_the_same(name: str):
     engine = open_model(name, "two_signatures.tflite")
     named = [engine.run({"x": X}, key)["y"] for key in (None, "serving_default", "other")]

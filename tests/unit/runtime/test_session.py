@@ -105,6 +105,16 @@ def test_another_signature_of_the_model_is_run_by_its_key(write):
         assert session.self_test().holds
 
 
+def test_a_run_in_place_copies_nothing_and_is_counted(session):
+    def fill(inputs):
+        for name, value in feeds().items():
+            inputs[name][...] = value
+
+    found = session.run_in_place(fill, lambda outputs: float(outputs["yes"].sum()))
+    assert found == float(session.run(feeds())["yes"].sum())
+    assert session.metrics().runs == 2
+
+
 def test_a_signature_the_model_has_not_is_refused_and_counted(session):
     with pytest.raises(InputError, match="no signature 'encode'"):
         session.run(feeds(), signature_key="encode")
