@@ -306,8 +306,8 @@ def _each(signed: _Signed, first: int, use: Callable[[int, bytes], object] = lam
 
 
 def _decrypt(key: bytes | bytearray, context: bytes, signed: _Signed, room: Room) -> None:
-    first = memoryview(signed.segment(0))
-    chunks = _Chunks(key, bytes(first[:_SALT_SIZE]), context)
+    first = signed.segment(0)
+    chunks = _Chunks(key, first[:_SALT_SIZE], context)
     # One for each thread, for all it decrypts: it stays in the processor's cache.
     buffers = [bytearray(min(room.length, _PIECE_CHUNKS * CHUNK_SIZE)) for _ in range(2)]
     spare = [*buffers]
@@ -327,7 +327,8 @@ def _decrypt(key: bytes | bytearray, context: bytes, signed: _Signed, room: Room
         # Step 15: before any chunk, so that no second key can ever open the same bytes to another model.
         if not _compare_digest(chunks.commitment, first[_SALT_SIZE:ENTRY_HEADER_SIZE]):
             raise PayloadError("payload: the key commitment is of another key, bundle or entry")
-        use(0, first[ENTRY_HEADER_SIZE:])
+        use(0, memoryview(first)[ENTRY_HEADER_SIZE:])
+        del first  # its memory serves the next ones
         _each(signed, 1, use)
     finally:
         chunks.wipe()

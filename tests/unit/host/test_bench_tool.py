@@ -37,10 +37,11 @@ def test_one_figure_past_its_limit_is_told_and_fails(capsys):
 def test_starts_are_measured_on_both_sides(tmp_path, capsys):
     model = tmp_path / "m.tflite"
     model.write_bytes(float_model(1, 1))
-    starts(make_place(model, tmp_path), Report(), 1)
+    starts(make_place(model, tmp_path), Report(), 1, 1e-9)
     found = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0].strip() for line in found] == [
         "start to first output, bundle / bare file",
+        "floor, its bytes through both on two cores",
         "peak RSS over the bare engine's",
         "unevictable memory over the bare engine's",
     ]
