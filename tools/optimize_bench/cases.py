@@ -43,13 +43,13 @@ class Case:
     module: str = ""
 
 
-def _mnist(folder: Path, mean: float, deviation: float) -> Data:
+def _mnist(folder: Path, mean: float, deviation: float, most: int = 5000) -> Data:
     with np.load(folder / "data" / "mnist_5k.npz") as found:
         images, labels = found["x"], found["y"].astype(np.int64)
     # The file is sorted by digit.
     drawn = np.random.default_rng(0).permutation(len(images))
-    x = ((images[drawn].astype(np.float32) / 255 - mean) / deviation)[:, None]
-    return Data(calibration=x[:200], evaluation=x[200:], labels=labels[drawn][200:])
+    x = ((images[drawn[:most]].astype(np.float32) / 255 - mean) / deviation)[:, None]
+    return Data(calibration=x[:200], evaluation=x[200:], labels=labels[drawn[:most]][200:])
 
 
 def _pulsevad(folder: Path) -> Data:
@@ -137,7 +137,7 @@ CASES: Mapping[str, Case] = {
     ),
     "digit": Case(
         model="digit/handwriting_model.pth",
-        data=lambda folder: _mnist(folder, *_DIGITS),
+        data=lambda folder: _mnist(folder, *_DIGITS, 1700),
         gate=Gate(max_drop=0.01),
         module="digit/model.py:CNN",
     ),
