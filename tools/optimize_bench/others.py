@@ -65,7 +65,7 @@ found = np.load(data)
 np.save(out + "/samples.npy", found[found.files[0]])
 onnx2tf.convert(input_onnx_file_path=model, output_folder_path=out, output_signaturedefs=True, non_verbose=True,
                 keep_shape_absolutely_input_names=[name], copy_onnx_input_output_names_to_tflite=True,
-                output_dynamic_range_quantized_tflite=True, output_integer_quantized_tflite=True,
+                output_dynamic_range_quantized_tflite=True, output_integer_quantized_tflite=True, quant_type=kind,
                 custom_input_op_name_np_data_path=[[name, out + "/samples.npy", [0.0], [1.0]]])
 """
 _ONNX2TF_KINDS = (
@@ -96,14 +96,15 @@ def tensorflow_models(source: Path, calibration: Array) -> Iterator[tuple[str, b
 def onnx2tf_models(source: Path, calibration: Array) -> Iterator[tuple[str, bytes | str]]:
     """Yield what onnx2tf's options for int8 make of an ONNX file; it writes what it can before it gives up."""
     python = str(ensure(locate("onnx"), offline=False, say=print))
-    with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as folder:
-        # It rewrites the file it is given.
-        copy, out = Path(folder) / "model.onnx", Path(folder) / "out"
-        shutil.copyfile(source, copy)
-        out.mkdir()
-        said = _ran(python, _ONNX2TF, ("", copy, {"x": calibration}), out)
-        for kind in _ONNX2TF_KINDS:
-            yield f"onnx2tf {kind}", _file(out / f"model_{kind}.tflite", said)
+    for scales in ("per-channel", "per-tensor"):
+        with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as folder:
+            # It rewrites the file it is given.
+            copy, out = Path(folder) / "model.onnx", Path(folder) / "out"
+            shutil.copyfile(source, copy)
+            out.mkdir()
+            said = _ran(python, _ONNX2TF, (scales, copy, {"x": calibration}), out)
+            for kind in _ONNX2TF_KINDS:
+                yield f"onnx2tf {kind} {scales}", _file(out / f"model_{kind}.tflite", said)
 
 
 def _ran(python: str, script: str, given: tuple[str, bytes | Path, dict[str, Array]], out: Path) -> str:
