@@ -230,7 +230,7 @@ def test_another_number_of_digests_than_segments_is_an_error(digests: int) -> No
         check_segments(PayloadSuite.PLAIN, SEGMENT + 1, [bytes(32)] * digests, lambda at, size: bytes(size))
 
 
-@pytest.mark.parametrize(("segments", "threads"), [(2, 1), (3, 2)])
+@pytest.mark.parametrize(("segments", "threads"), [(7, 1), (8, 2)])
 def test_only_an_entry_of_several_segments_is_worth_a_second_thread(segments: int, threads: int) -> None:
     stored, readers = bytes(segments * SEGMENT), set[int]()
     both = threading.Barrier(threads, timeout=10)
