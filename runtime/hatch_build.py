@@ -37,14 +37,16 @@ def lean(source: str, public: frozenset[str], name: str) -> str:
     lines = source.split("\n")
     tree = ast.parse(source)
     told = {part for node in tree.body if _name(node) in public for part in ast.walk(node) if _name(part)[:1] != "_"}
+    origins = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "dataclasses"]
+    standard = any(alias.name == "dataclass" for node in origins for alias in node.names)
     for node in ast.walk(tree):
         if isinstance(node, Documented) and (text := _docstring(node)) is not None:
             first, last = text.lineno - 1, (text.end_lineno or text.lineno) - 1
             # A method of a protocol may have nothing else in it.
             if node not in told and len(node.body) > 1:
                 kept = lines[first][: text.col_offset]
-                if isinstance(node, ast.ClassDef) and node.decorator_list:
-                    # A dataclass without one would write it at import, from its signature.
+                if isinstance(node, ast.ClassDef) and node.decorator_list and standard:
+                    # The standard library's dataclass without one would write it at import, from its signature.
                     kept += '"."'
             elif first != last:
                 # The first line of a docstring of several lines ends in no quotes of its own.

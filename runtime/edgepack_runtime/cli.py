@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from edgepack_runtime import __version__
 from edgepack_runtime._files import drop_standard_output, print_any_name
-from edgepack_runtime.cli_bench import add_bench_options
-from edgepack_runtime.cli_predict import add_predict_options
+from edgepack_runtime.cli_model import add_bench_options, add_predict_options
 from edgepack_runtime.cli_probe import add_probe_command
 from edgepack_runtime.cli_state import add_state_commands
 from edgepack_runtime.cli_store import add_store_commands

@@ -40,7 +40,7 @@ DEVICE_TIERS: tuple[frozenset[str], ...] = (
     frozenset({"session"}),
     frozenset({"activation", "trial"}),
     frozenset({"acceptance", "installation", "live"}),
-    frozenset({"cli_bench", "cli_predict", "cli_probe", "cli_state", "cli_store"}),
+    frozenset({"cli_model", "cli_probe", "cli_state", "cli_store"}),
     frozenset({"cli"}),
 )
 # The host stands on the whole device package.

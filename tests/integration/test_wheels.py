@@ -82,13 +82,19 @@ def test_functions_that_no_application_imports_carry_no_types(wheels):
 
 
 def test_no_dataclass_in_the_runtime_wheel_has_to_write_its_docstring_at_import(wheels):
-    without = []
+    without, looked_at = [], 0
     with zipfile.ZipFile(wheels["edgepack_runtime"]) as archive:
         for name in (name for name in archive.namelist() if name.endswith(".py")):
-            nodes = ast.walk(ast.parse(archive.read(name)))
-            classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
-            without += [node.name for node in classes if node.decorator_list and not ast.get_docstring(node)]
-    assert without == []
+            tree = ast.parse(archive.read(name))
+            imports = [
+                node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "dataclasses"
+            ]
+            # `edgepack_runtime._data` writes none.
+            if "dataclass" in {alias.name for node in imports for alias in node.names}:
+                classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.decorator_list]
+                looked_at += len(classes)
+                without += [node.name for node in classes if not ast.get_docstring(node)]
+    assert (looked_at > 0, without) == (True, [])
 
 
 def test_the_runtime_wheel_lists_the_names_that_others_look_up(wheels):

@@ -1,4 +1,4 @@
-"""`edgepack-device predict`: what a model finds in a picture or a recording. Parses, calls, prints."""
+"""`edgepack-device bench` and `predict`: how long a model takes, and what it finds. Parses, calls, prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgepack_runtime.prediction import Found, Prediction
 
-__all__ = ["add_predict_options"]
+__all__ = ["add_bench_options", "add_predict_options"]
+
+
+def add_bench_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `bench` takes beside a bundle, a device and grants."""
+    parser.add_argument("--runs", type=int, default=50, metavar="N", help="how many, one after the other (50)")
+    parser.set_defaults(run=_bench)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from edgepack_runtime.device import Device
+    from edgepack_runtime.session import open_bundle
+
+    with open_bundle(args.bundle, device=Device.from_file(args.device), grants=args.grants) as session:
+        found = session.bench(args.runs)
+    if args.json:
+        print(json.dumps(asdict(found) | {"engine": session.engine}))
+        return 0
+    print(
+        f"{found.runs} runs on {session.engine}: median {found.median_ms:.3f} ms, 95 % within {found.p95_ms:.3f} ms, "
+        f"{found.min_ms:.3f} to {found.max_ms:.3f} ms"
+    )
+    return 0
 
 
 def add_predict_options(parser: argparse.ArgumentParser) -> None:
