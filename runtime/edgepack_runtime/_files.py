@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import stat
 import sys
 import time
@@ -96,12 +95,10 @@ def _read_whole(path: str | Path, cap: int, patience: float | None) -> bytes:
 def _read_all(descriptor: int, most: int, patience: float | None) -> bytes | None:
     """Return at most `most` bytes; None if `patience` ran out, which makes the descriptor one of a pipe."""
     deadline = None if patience is None else time.monotonic() + patience
-    waiting = select.poll()
-    waiting.register(descriptor, select.POLLIN)
     parts: list[bytes] = []
     try:
         while most > 0:
-            if deadline is not None and not waiting.poll(max(0, deadline - time.monotonic()) * 1000):
+            if deadline is not None and not _readable(descriptor, deadline - time.monotonic()):
                 return None
             parts.append(os.read(descriptor, most))
             most -= len(parts[-1])
@@ -111,6 +108,14 @@ def _read_all(descriptor: int, most: int, patience: float | None) -> bytes | Non
     finally:
         # Of a key, nothing stays in the frame of an error.
         parts.clear()
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    import select  # few keys come from a pipe
+
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(max(0, seconds) * 1000))
 
 
 def read_if_there(path: Path, cap: int) -> bytes | None:

@@ -11,6 +11,8 @@ import sys
 
 __all__ = ["installed_version"]
 
+_VERSION = re.compile(r"([^-]+)(-py[0-9.]+)?\.(dist|egg)-info", re.IGNORECASE)
+
 
 def installed_version(name: str) -> str | None:
     """Return the version of a distribution; None if it is not installed.
@@ -19,11 +21,10 @@ def installed_version(name: str) -> str | None:
     installed projects"), those of Debian a file or folder ``NAME-VERSION.egg-info``. The first on the path counts.
     """
     start = f"{name.replace('-', '_')}-"
-    pattern = re.compile(rf"{name.replace('-', '_')}-([^-]+)(-py[0-9.]+)?\.(dist|egg)-info", re.IGNORECASE)
     for folder in sys.path:
         try:
             for entry in os.listdir(folder or os.curdir):  # noqa: PTH208 - pathlib is slow to import
-                if entry[: len(start)].lower() == start and (found := pattern.fullmatch(entry)):
+                if entry[: len(start)].lower() == start and (found := _VERSION.fullmatch(entry, len(start))):
                     return found[1]
         except OSError:
             continue
