@@ -120,6 +120,8 @@ def _made(
 ) -> tuple[Array, tuple[int, ...]]:
     """Return the inputs, and how many of them each file became."""
     image, audio = preparation.declared.image, preparation.declared.audio
+    # The child works in a folder of its own.
+    files = [path.absolute() for path in files]
     if audio is not None:
         asked = _recordings(tuple(files), preparation, windows)
         found = run_task("edgepack.recordings:read_recordings", asked, PreparedRecordings, place)

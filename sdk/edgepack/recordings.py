@@ -19,8 +19,6 @@ __all__ = ["MAX_WINDOWS", "PreparedRecordings", "Recordings", "prepare_waves", "
 
 MAX_WINDOWS = 10_000
 _MAX_BYTES = 4 << 30
-# What `read_sound` reads at most, without a word of the rest.
-_MAX_SAMPLES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +74,6 @@ def prepare_waves(waves: Iterator[Array], asked: Recordings) -> Iterator[Array]:
 
 def _windows(wave: Array, asked: Recordings) -> Iterator[Array]:
     length, rate = asked.audio.samples, asked.audio.rate
-    if len(wave) >= _MAX_SAMPLES:
-        raise InputError(f"it is {len(wave) / rate:.0f} s long or longer", hint="cut it into several files")
     if len(wave) > length and not asked.windows:
         raise InputError(
             f"sound of {len(wave)} samples ({len(wave) / rate:g} s), the model takes {length} ({length / rate:g} s)",

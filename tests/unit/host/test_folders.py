@@ -46,6 +46,11 @@ def test_pictures_are_prepared_as_a_device_prepares_them(folder):
     assert np.array_equal(data.feeds["x"], prepared(PIXELS, declared()))
 
 
+def test_a_folder_may_be_named_from_where_one_is(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert load_folder(Path(folder.name), "calibration", declared(), ()).count == 5
+
+
 def test_sub_folders_are_classes_in_the_order_of_their_names(folder):
     assert load_folder(folder, "calibration", declared(), ()).labels.tolist() == [0, 0, 1, 1, 1]
 
