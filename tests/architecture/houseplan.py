@@ -96,7 +96,7 @@ HOST_TIERS: tuple[frozenset[str], ...] = (
     | {"diagnosis", "training._fakequant", "training._losses"},
     frozenset(
         {"converters._onnx_graph", "converters._parity", "engine_ops", "passes", "passes._ranges", "passes._repair"}
-        | {"passes._biases"}
+        | {"passes._biases", "passes._ranks"}
         | {"layout", "passes._halves", "passes._layouts", "tensor_types"}
         | {"training._fit"}
     ),

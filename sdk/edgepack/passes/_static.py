@@ -23,6 +23,7 @@ from edgepack.passes._quantizer import (
     quantize,
     tool,
 )
+from edgepack.passes._ranks import with_full_ranks
 from edgepack.schemes import WEIGHT_INPUTS
 from edgepack_runtime.tensors import Array
 
@@ -74,14 +75,14 @@ def in_integers(request: PassRequest, scheme: str, *, sampling: Sampling, kept: 
 
 
 def made_ready(source: Source, engine: str) -> Source:
-    """Return the source as an engine's integer kernels need it.
+    """Return the source as the quantizer and an engine's integer kernels need it.
 
     Raises:
         SourceModelError: it is no TFLite model.
     """
-    if not engine.startswith("tflite-runtime"):
-        return source
-    data, count = with_biases(source.data)
+    data, count = with_full_ranks(source.data), 0
+    if engine.startswith("tflite-runtime"):
+        data, count = with_biases(data)
     view = read_model(data)
     notes = (f"{count} dense layers got a bias of zeros: the engine crashes without one on ARM",) if count else ()
     return Source(data=data, view=view, signature=check_signature(view), notes=(*source.notes, *notes))
