@@ -33,6 +33,8 @@ _COMPUTED_IN = {
     "bool": ("int32",),
     "int64": ("int32",),
 }
+# Custom by name only: both engines' wheels have it.
+_BUILT_IN = ("TFLite_Detection_PostProcess",)
 _STATE_OPERATORS = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 
 
@@ -94,6 +96,8 @@ def refuse_foreign_operators(data: bytes, *, stateful: bool = False) -> None:
         code = model.OperatorCodes(i)
         name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an unknown operator")
         custom = (code.CustomCode() or b"").decode("utf-8", "replace")
+        if custom in _BUILT_IN:
+            continue
         if name == "CUSTOM" or custom:
             kind = "TensorFlow (Flex)" if custom.startswith("Flex") else "custom"
             raise ConversionError(

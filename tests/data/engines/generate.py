@@ -15,10 +15,16 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import numpy as np
 import tensorflow as tf
+from flatbuffers import flexbuffers
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 HERE = Path(__file__).resolve().parent
+# Of `_detection`: the middle's y and x, height and width.
+ANCHORS = np.array(
+    [[0.3, 0.3, 0.2, 0.2], [0.32, 0.3, 0.2, 0.2], [0.7, 0.7, 0.3, 0.3], [0.5, 0.5, 0.1, 0.1], [0.2, 0.8, 0.2, 0.1],
+     [0.8, 0.2, 0.1, 0.2]], np.float32,
+)  # fmt: skip
 
 
 class TwoByTwo(tf.Module):
@@ -137,6 +143,41 @@ def _svdf() -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
+def _detection() -> bytes:
+    """The operator at the end of SSD, written by hand: six anchors, two classes and the background, five boxes."""
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode, code.version = b"TFLite_Detection_PostProcess", 1
+    options = flexbuffers.Builder()
+    with options.Map():
+        for name, whole in (("max_detections", 5), ("max_classes_per_detection", 1), ("num_classes", 2)):
+            options.Int(name, whole)
+        for name, number in (("nms_score_threshold", 0.1), ("nms_iou_threshold", 0.5), ("y_scale", 10.0),
+                             ("x_scale", 10.0), ("h_scale", 5.0), ("w_scale", 5.0)):  # fmt: skip
+            options.Float(name, number)
+        options.Bool("use_regular_nms", False)
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = 0, [0, 1, 2], [3, 4, 5, 6]
+    operator.customOptions = np.frombuffer(bytes(options.Finish()), np.uint8)
+    graph = schema.SubGraphT()
+    graph.tensors = [
+        _tensor("encodings", [1, 6, 4]),
+        _tensor("predictions", [1, 6, 3]),
+        _tensor("anchors", [6, 4], buffer=1),
+        _tensor("boxes", [1, 5, 4]),
+        _tensor("kinds", [1, 5]),
+        _tensor("scores", [1, 5]),
+        _tensor("count", [1]),
+    ]
+    graph.inputs, graph.outputs, graph.operators = [0, 1], [3, 4, 5, 6], [operator]
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
+    content = schema.BufferT()
+    content.data = np.frombuffer(ANCHORS.tobytes(), np.uint8)
+    model.buffers = [schema.BufferT(), content]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
 def _with_custom_op(data: bytes) -> bytes:
     """The same model, its first operator renamed to one that no engine has."""
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
@@ -172,6 +213,7 @@ def main() -> None:
         "stateful.tflite": _svdf(),
         "custom_op.tflite": _with_custom_op(dense),
         "codec.tflite": _codec(),
+        "detection.tflite": _detection(),
         "two_signatures.tflite": _with_two_signatures(dense),
     }
     for name, data in models.items():

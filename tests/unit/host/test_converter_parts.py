@@ -133,6 +133,12 @@ def test_a_custom_operator_is_refused_by_name(tmp_path: Path) -> None:
         converted(tmp_path, "custom_op.tflite", feeds_for("custom_op.tflite"))
 
 
+def test_the_operator_at_the_end_of_ssd_is_custom_by_name_only(tmp_path: Path) -> None:
+    feeds = {"encodings": np.zeros((3, 1, 6, 4), np.float32), "predictions": np.ones((3, 1, 6, 3), np.float32)}
+    conversion = converted(tmp_path, "detection.tflite", feeds)
+    assert [spec.name for spec in conversion.outputs] == ["boxes", "kinds", "scores", "count"]
+
+
 def with_operator(name: str) -> bytes:
     """Return a TFLite file that does nothing but name one operator."""
     import flatbuffers

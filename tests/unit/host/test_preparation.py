@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,15 @@ def test_features_that_are_not_as_many_as_the_model_takes_are_told():
 def test_labels_that_are_not_as_many_as_the_scores_are_told():
     with pytest.raises(RecipeError, match="there are 2 labels, the model gives scores"):
         read(classes={}).for_model((), (SCORES,), ("a", "b"))
+
+
+def test_boxes_and_scores_of_the_only_output_need_no_name():
+    inputs, outputs = (spec(1, 8, 6, 3),), (replace(SCORES, shape=(1, 9, 6)),)
+    fitted = read(image=IMAGE, boxes={}).for_model(inputs, outputs, ("cat", "dog"))
+    assert (fitted.boxes.boxes, fitted.boxes.scores, fitted.boxes.classes) == ("scores", "scores", "")
+
+
+def test_boxes_that_are_not_the_models_are_refused_at_build():
+    inputs, outputs = (spec(1, 8, 6, 3),), (replace(SCORES, shape=(1, 9, 6)),)
+    with pytest.raises(RecipeError, match="9 times 2 scores, 9 boxes and 3 labels"):
+        read(image=IMAGE, boxes={}).for_model(inputs, outputs, ("cat", "dog", "bird"))

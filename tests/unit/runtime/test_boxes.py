@@ -11,6 +11,7 @@ import pytest
 import bundlekit
 import realbundle
 from edgepack_runtime.boxes import suppressed
+from edgepack_runtime.engines import load
 from edgepack_runtime.errors import SchemaError
 from edgepack_runtime.prediction import Prediction, Predictor
 from edgepack_runtime.processing import Boxes, Image, Processing
@@ -226,6 +227,37 @@ def test_boxes_that_do_not_belong_to_the_model_are_refused(shapes, changes, comp
     outputs = tuple(TensorSpec(name=name, dtype="float32", shape=shape) for name, shape in shapes.items())
     with pytest.raises(SchemaError, match=complaint):
         Predictor(Processing(image=IMAGE, boxes=replace(BOXES, **changes)), (INPUT,), outputs, LABELS)
+
+
+# Of detection.tflite: the middle's y and x, height and width.
+ANCHORS = np.array(
+    [[0.3, 0.3, 0.2, 0.2], [0.32, 0.3, 0.2, 0.2], [0.7, 0.7, 0.3, 0.3], [0.5, 0.5, 0.1, 0.1], [0.2, 0.8, 0.2, 0.1],
+     [0.8, 0.2, 0.1, 0.2]], np.float32,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_boxes_are_those_of_tflites_own_operator(seed):
+    scores = np.random.default_rng(seed).uniform(0, 1, (1, 6, 3)).astype(np.float32)
+    engine = load(realbundle.ENGINE, str(realbundle.MODELS / "detection.tflite"), num_threads=1)
+    outputs = engine.run({"encodings": np.zeros((1, 6, 4), np.float32), "predictions": scores})
+    engine.close()
+    said = Predictor(
+        Processing(
+            image=IMAGE,
+            boxes=replace(BOXES, order="yxyx", classes="kinds", count="count", suppress="none", threshold=0.1),
+        ),
+        (INPUT,),
+        specs(outputs),
+        LABELS,
+    ).found(outputs)
+    raw = {"boxes": ANCHORS[:, [1, 0, 3, 2]], "scores": scores[0]}
+    mine = predictor(raw, LABELS, order="cxcywh", background=1, suppress="all", threshold=0.1, top=5).found(raw)
+    assert [item.label for item in mine.found] == [item.label for item in said.found]
+    for one, other in zip(mine.found, said.found, strict=True):
+        assert (one.score, one.box.top, one.box.left, one.box.height, one.box.width) == pytest.approx(
+            (other.score, other.box.top, other.box.left, other.box.height, other.box.width), abs=1e-4
+        )
 
 
 MODEL = realbundle.of_file(Path(__file__).parents[2] / "data" / "tiny" / "digits.tflite")
