@@ -13,7 +13,16 @@ from edgepack.micro_profile import Micro
 from edgepack.toolchain import locate
 from edgepack_runtime.profile import DeviceProfile, Source
 
-__all__ = ["ERROR", "NOTE", "Difference", "ProfileFinding", "check_micro", "check_profile", "profile_differences"]
+__all__ = [
+    "ERROR",
+    "NOTE",
+    "Difference",
+    "ProfileFinding",
+    "check_micro",
+    "check_profile",
+    "profile_differences",
+    "profile_rows",
+]
 
 ERROR, NOTE = "error", "note"
 
@@ -157,10 +166,43 @@ def check_micro(profile: Micro) -> tuple[ProfileFinding, ...]:
     return (*found, *_assumed(profile.sources, "measure it on the board, and say so"))
 
 
-def _shown(value: object) -> str:
+def _in_words(value: object) -> str:
+    """Return a profile's value as people read it: a delegate with its library, a known fault with who says so."""
     if isinstance(value, list):
-        return ", ".join(map(_shown, value))
-    return ": ".join(map(_shown, value.values())) if isinstance(value, dict) else str(value)
+        return ("; " if value and isinstance(value[0], dict) else ", ").join(map(_in_words, value))
+    if isinstance(value, dict):
+        match value:
+            case {"kind": kind, "text": text}:
+                return f"{kind}: {text}"
+            case {"name": name, "version": version}:
+                library = value.get("library")
+                return f"{name} {version}, " + (f"the library {library}" if library else "built into the engine")
+            case {"scheme": scheme, "reason": reason}:
+                source = value.get("source")
+                return f"{scheme}: {reason}" + (f" ({_in_words(source)})" if source else "")
+        return ", ".join(f"{name} {_in_words(item)}" for name, item in value.items())
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def profile_rows(profile: DeviceProfile | Micro) -> tuple[tuple[str, str, str], ...]:
+    """Return field, value and source of everything in a profile's sections, in words; a list of tables is rows."""
+    sources, rows = dict(profile.sources), []
+    for section, table in profile.to_json().items():
+        if not isinstance(table, dict) or section == "sources":
+            continue
+        for field, value in table.items():
+            path = f"{section}.{field}"
+            source = sources.get(path)
+            said = f"{source.kind}: {source.text}" if source else ""
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                own = [item.get("source") for item in value]
+                rows += [
+                    (path, _in_words({k: v for k, v in item.items() if k != "source"}), _in_words(by) if by else said)
+                    for item, by in zip(value, own, strict=True)
+                ]
+            else:
+                rows.append((path, _in_words(value), said))
+    return tuple(rows)
 
 
 def _flat(profile: DeviceProfile) -> dict[str, str]:
@@ -169,7 +211,7 @@ def _flat(profile: DeviceProfile) -> dict[str, str]:
     for name, value in profile.to_json().items():
         inner = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
         for path, item in inner.items():
-            flat[path] = _shown(item)
+            flat[path] = _in_words(item)
     return flat
 
 

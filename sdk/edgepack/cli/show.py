@@ -230,6 +230,7 @@ def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) ->
         ["built for", f"{header.profile} ({manifest.profile.description})"],
         ["runs on", f"{header.engine} {header.engine_version}"],
         ["model", f"{manifest.model.scheme}, from {manifest.provenance.source_format}"],
+        ["steps", ", ".join(step.use for step in manifest.provenance.steps)],
         *(["input", str(spec)] for spec in manifest.model.inputs),
         *(["output", str(spec)] for spec in manifest.model.outputs),
         ["signed", f"{utc(header.created)} by {', '.join(key[:16] for key in signers)}"],
@@ -240,6 +241,7 @@ def show_bundle(bundle: VerifiedBundle, manifest: Manifest, *, as_json: bool) ->
         ["protection", protection.text],
         *(["recipient", key] for key in grants),
         *([f"entry {e.name}", f"{e.role.name.lower()}, {_size(e.stored_length)}"] for e in bundle.entries),
+        *(["note", text] for text in manifest.provenance.notes),
     ]
     print_table(console, ["", ""], rows)
     console.print()
@@ -284,16 +286,9 @@ def show_profile(profile: DeviceProfile, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(profile.to_json(), indent=2))
         return
+    from edgepack.profile_check import profile_rows
+
     console = console_for(stderr=False)
     console.print(f"[bold]{escape(profile.name)}[/bold]: {escape(profile.description)}", soft_wrap=True)
-    sources = dict(profile.sources)
-    rows = []
-    for section, table in profile.to_json().items():
-        if not isinstance(table, dict) or section == "sources":
-            continue
-        for field, value in table.items():
-            path = f"{section}.{field}"
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            source = sources.get(path)
-            rows.append([path, text, f"{source.kind}: {source.text}" if source else ""])
+    rows = [list(row) for row in profile_rows(profile)]
     print_table(console, ["field", "value", "source"], rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgepack.cli.show import console_for, escape, print_table
 from edgepack.micro import MicroResult
 from edgepack.micro_profile import Micro
+from edgepack.profile_check import profile_rows
 
 __all__ = ["show_checked_folder", "show_micro_build", "show_micro_profile", "show_micros"]
 
@@ -37,14 +38,7 @@ def show_micro_profile(profile: Micro, *, as_json: bool) -> None:
         print(json.dumps(profile.to_json(), indent=2))
         return
     print(f"{profile.name}: {profile.description}")
-    sources = dict(profile.sources)
-    rows = []
-    for section, table in profile.to_json().items():
-        if isinstance(table, dict) and section != "sources":
-            for field, value in table.items():
-                source = sources.get(f"{section}.{field}")
-                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-                rows.append([f"{section}.{field}", text, f"{source.kind}: {source.text}" if source else ""])
+    rows = [list(row) for row in profile_rows(profile)]
     print_table(console_for(stderr=False), ["field", "value", "source"], rows)
 
 

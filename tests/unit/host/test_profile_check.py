@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from edgepack.micro_profile import list_micros
-from edgepack.profile_check import ERROR, check_micro, check_profile, profile_differences
+from edgepack.profile_check import ERROR, check_micro, check_profile, profile_differences, profile_rows
 from edgepack.profiles import list_profiles, load_profile
-from edgepack_runtime.profile import KnownWrong, Source
+from edgepack_runtime.profile import Delegate, KnownWrong, Source
 
 PI4, PI3 = load_profile("raspberry-pi-4"), load_profile("raspberry-pi-3")
 
@@ -88,7 +88,30 @@ def test_each_further_version_of_the_engine_needs_a_wheel():
 def test_a_difference_in_what_is_known_wrong_is_told_with_its_reason():
     wrong = KnownWrong(scheme="float16", reason="overflows", source=Source(kind="measured", text="seen"))
     (found,) = profile_differences(PI4, replace(PI4, known_wrong=(wrong,)))
-    assert (found.field, found.second) == ("quantization.known_wrong", "float16: overflows: measured: seen")
+    assert (found.field, found.second) == ("quantization.known_wrong", "float16: overflows (measured: seen)")
+
+
+def test_delegates_and_known_faults_are_shown_in_words_each_with_its_source():
+    delegates = (
+        Delegate(name="xnnpack", version="2.3"),
+        Delegate(name="edgetpu", version="16.0", library="libedgetpu.so.1"),
+    )
+    wrong = KnownWrong(scheme="int16x8", reason="overflows", source=Source(kind="measured", text="on the board"))
+    said = (*PI4.sources, ("engine.delegates", Source(kind="published", text="its manual")))
+    engine = replace(PI4.engine, delegates=delegates)
+    rows = profile_rows(replace(PI4, engine=engine, known_wrong=(wrong,), sources=said))
+    assert [row for row in rows if row[0] in ("engine.delegates", "quantization.known_wrong")] == [
+        ("engine.delegates", "xnnpack 2.3, built into the engine", "published: its manual"),
+        ("engine.delegates", "edgetpu 16.0, the library libedgetpu.so.1", "published: its manual"),
+        ("quantization.known_wrong", "int16x8: overflows", "measured: on the board"),
+    ]
+
+
+@pytest.mark.parametrize("profile", [*list_profiles(), *list_micros()], ids=lambda p: p.name)
+def test_nothing_of_a_shipped_profile_is_shown_as_a_program_has_it(profile):
+    rows = profile_rows(profile)
+    assert [row for row in rows if any(sign in row[1] for sign in ("{", "[", "'", "None"))] == []
+    assert len(rows) > 10
 
 
 @pytest.mark.parametrize("profile", list_micros(), ids=lambda p: p.name)
