@@ -229,11 +229,11 @@ class _Measuring:
         if known := self._by_digest.get(digest):
             return replace(known, title=title, scheme=order.scheme, options=order.options)
         candidate = examine(model, order.scheme, hunt.profile, hunt.choose, hunt.work.bench)
-        return trial_of(candidate, order, title)
+        return trial_of(candidate, order, title, trained=hunt.work.before is not None)
 
 
-def trial_of(candidate: Candidate, order: PassOrder, title: str) -> Trial:
-    """Return what of a candidate a journal keeps."""
+def trial_of(candidate: Candidate, order: PassOrder, title: str, *, trained: bool) -> Trial:
+    """Return what of a candidate a journal keeps; `trained` models count their loss from another float model."""
     model, lab = candidate.model, candidate.lab
     if model is None or lab is None:
         digest, size = ("", 0) if model is None else (hashlib.sha256(model.data).hexdigest(), len(model.data))
@@ -247,7 +247,7 @@ def trial_of(candidate: Candidate, order: PassOrder, title: str) -> Trial:
         )
     drops = {drop.check: drop for drop in candidate.drops}
     # What is the float model to a thousandth has nothing to lose, and no number of samples to show it by.
-    is_float = SIMILARITY[judged_as(candidate.scheme, model.data)][0] == "error"
+    is_float = not trained and SIMILARITY[judged_as(candidate.scheme, model.data)][0] == "error"
     timing = lab.timing
     return Trial(
         title=title,

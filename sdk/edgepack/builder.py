@@ -281,6 +281,7 @@ def _to_blame(work: Work, refusals: tuple[Refusal, ...]) -> str:
             refusal.unclear
             or not unlike
             or refusal.scheme not in SCHEMES
+            or refusal.scheme == "float32"
             or scheme_of(work.model.data) not in _FLOAT_SCHEMES
         ):
             continue

@@ -249,15 +249,10 @@ def examine(
     findings = _Findings(profile, scheme)
     if isinstance(model, PassError):
         findings.refuse("quantization", model.message, f"a {scheme} model", model.hint or "try another precision")
-        return Candidate(
-            scheme=scheme,
-            model=None,
-            lab=None,
-            parities=(),
-            drops=(),
-            evidence=(),
-            refusals=tuple(findings.refusals),
-        )
+        refusals = tuple(findings.refusals)
+        return Candidate(scheme=scheme, model=None, lab=None, parities=(), drops=(), evidence=(), refusals=refusals)
+    if samples.before is not None:
+        findings.remedy += ", or training that loses less"
     lab, parities, drops = _judge(findings, model, profile, samples, bench)
     for version in profile.engine.also:
         _judge(findings, model, under(profile, version), samples, bench)

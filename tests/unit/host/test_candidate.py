@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from handmade import doubling
 
+from edgepack.auto import trial_of
 from edgepack.candidate import Bench, Candidate, Samples, broken_outputs, examine, excuse_of
 from edgepack.evaluate import compare
 from edgepack.gate import Gate
 from edgepack.model import TFLiteModel
+from edgepack.passoptions import PassOrder
 from edgepack.profiles import load_profile
 from edgepack.worker import Workplace
 from edgepack_runtime.profile import InputLimits
@@ -149,3 +151,26 @@ def test_what_a_profile_takes_as_input_is_held_against_the_model():
     )
     found = examine(MODEL, "full_integer", profile, samples, bench)
     assert [(refusal.check, refusal.found) for refusal in found.refusals] == [("input dtypes", "x: float32[1, 4]")]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_float_model_has_a_loss_in_a_search_only_where_it_was_trained(trained):
+    before = {"scores": -2 * X, "box": 2 * X} if trained else None
+    samples = Samples(
+        feeds={"x": X}, reference={"scores": 2 * X, "box": 2 * X}, calibration=10, labels=LABELS, before=before
+    )
+    order = PassOrder(scheme="float32", engine="ai-edge-litert==2.3.0")
+    found = trial_of(candidate(samples, "float32"), order, "float32", trained=trained)
+    assert [round(loss.value, 2) for loss in found.losses] == ([-1.0] if trained else [])
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_of_a_trained_model_the_training_may_be_to_blame(trained):
+    before = {"scores": 2 * X, "box": 2 * X} if trained else None
+    samples = Samples(
+        feeds={"x": X}, reference={"scores": 2 * X, "box": -2 * X}, calibration=10, labels=LABELS, before=before
+    )
+    remedies = [
+        refusal.remedy for refusal in candidate(samples).refusals if refusal.check.startswith("like the float")
+    ]
+    assert [remedy.endswith(", or training that loses less") for remedy in remedies] == [trained]
