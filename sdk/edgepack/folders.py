@@ -24,7 +24,7 @@ from edgepack_runtime.decoding import read_picture
 from edgepack_runtime.errors import FileError, InputError
 from edgepack_runtime.pictures import prepare_picture
 from edgepack_runtime.prediction import as_stored
-from edgepack_runtime.processing import Image
+from edgepack_runtime.processing import Audio, Image
 from edgepack_runtime.tensors import Array, TensorSpec
 
 __all__ = ["Pictures", "PreparedPictures", "load_folder", "prepare_arrays", "read_pictures"]
@@ -87,10 +87,10 @@ def load_folder(
     try:
         listing = _listed(folder, where, labels, PICTURES if declared.audio is None else RECORDINGS)
         digest = _digest(folder, listing.files, windows if declared.audio is not None else 0)
+        most = _most_inputs(listing.files, declared.audio, windows)
     except OSError as error:
         raise DatasetError(f"{where}: {error.filename}: {error.strerror or error}") from None
-    if declared.audio is None:
-        _check_size(len(listing.files), preparation, where)
+    _check_size(most, preparation, where)
     place = Workplace(python=Path(sys.executable))
     try:
         samples, counts = _made(listing.files, preparation, windows, place)
@@ -113,6 +113,13 @@ def load_folder(
         digest=digest,
         notes=_notes(where, counts) if what == "evaluation" else (),
     )
+
+
+def _most_inputs(files: Sequence[Path], audio: Audio | None, windows: int) -> int:
+    """Return how many inputs the files become at most, by their sizes."""
+    if audio is None or windows <= 1:
+        return len(files)
+    return sum(min(windows, math.ceil(path.stat().st_size / 2 / audio.samples)) for path in files)
 
 
 def _made(
@@ -182,9 +189,9 @@ def prepare_arrays(data: Dataset, preparation: Preparation | None, what: str) ->
 
 
 def _inputs(given: Array, preparation: Preparation, where: str) -> Array:
+    _check_size(len(given), preparation, where)
     if preparation.declared.image is None:
         return np.stack(list(prepare_waves(iter(given), _recordings((), preparation, 0))))
-    _check_size(len(given), preparation, where)
     asked = Pictures(files=(), image=preparation.declared.image, size=preparation.size, dtype=preparation.dtype)
     return _prepared(iter(given), len(given), asked)
 
@@ -249,9 +256,12 @@ def _digest(folder: Path, files: list[Path], windows: int) -> str:
 
 
 def _check_size(count: int, preparation: Preparation, where: str) -> None:
-    size = count * math.prod(preparation.size) * 3 * np.dtype(preparation.dtype).itemsize
+    audio = preparation.declared.audio
+    numbers = math.prod(preparation.size) * 3 if audio is None else math.prod(preparation.shape)
+    size = count * numbers * np.dtype(preparation.dtype).itemsize
     if size > _MAX_BYTES:
+        kind = "pictures" if audio is None else "windows of sound"
         raise DatasetError(
-            f"{where}: {count} pictures are {size >> 20} MiB as inputs, at most {_MAX_BYTES >> 20} MiB fit",
+            f"{where}: {count} {kind} are {size >> 20} MiB as inputs, at most {_MAX_BYTES >> 20} MiB fit",
             hint="a few hundred calibrate as well; evaluate on a sample",
         )

@@ -18,7 +18,6 @@ from edgepack_runtime.tensors import Array
 __all__ = ["MAX_WINDOWS", "PreparedRecordings", "Recordings", "prepare_waves", "read_recordings", "window_starts"]
 
 MAX_WINDOWS = 10_000
-_MAX_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,20 +43,17 @@ def read_recordings(asked: Recordings) -> PreparedRecordings:
     """Return the recordings as inputs; runs in the child.
 
     Raises:
-        InputError: a file is no WAV file of the rate, is too long, or they are more than fits.
+        InputError: a file is no WAV file of the rate, or is too long.
         FileError: a file cannot be read.
     """
     samples: list[Array] = []
     counts: list[int] = []
-    most = _MAX_BYTES // (4 * math.prod(asked.shape))
     for path in asked.files:
         try:
             samples += prepare_waves(_windows(read_sound(path, asked.audio.rate), asked), asked)
         except InputError as error:
             named = error.message if error.message.startswith(str(path)) else f"{path}: {error.message}"
             raise InputError(named, hint=error.hint) from None
-        if len(samples) > most:
-            raise InputError(f"the recordings are more than {_MAX_BYTES >> 20} MiB as inputs", hint="give fewer")
         counts.append(len(samples) - sum(counts))
     return PreparedRecordings(samples=np.stack(samples), counts=tuple(counts))
 

@@ -131,6 +131,16 @@ def test_of_a_recording_longer_than_is_read_nothing_is_taken(folder):
         load_folder(folder, "evaluation", declared(), (), 2)
 
 
+@pytest.mark.parametrize(("windows", "count"), [(0, 33), (2, 66)])
+def test_more_than_fits_into_memory_is_refused(tmp_path, windows, count):
+    large = declared({"frame": 2, "hop": 1, "fft": 2, "bins": 512, "high": 4000}, samples=1 << 16)
+    for i in range(33):
+        with (tmp_path / f"{i}.wav").open("wb") as file:
+            file.truncate(1 << 18)
+    with pytest.raises(DatasetError, match=rf"{count} windows of sound are \d+ MiB as inputs, at most 4096"):
+        load_folder(tmp_path, "calibration", large, (), windows)
+
+
 @pytest.mark.parametrize(("name", "complaint"), [("a.png", "a.png is no recording"), ("b.wav", "no WAV file")])
 def test_a_file_that_is_no_recording_is_named(tmp_path, name, complaint):
     (tmp_path / name).write_bytes(b"no sound")
