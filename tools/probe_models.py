@@ -32,24 +32,30 @@ from edgepack.opversions import required_versions
 from edgepack_runtime.probing import probe_input
 from edgepack_runtime.tensors import Array
 
-FLOAT32, FLOAT16, INT8, INT16, INT4, INT32, INT64 = (
-    getattr(schema.TensorType, name) for name in ("FLOAT32", "FLOAT16", "INT8", "INT16", "INT4", "INT32", "INT64")
+FLOAT32, FLOAT16, INT8, INT16, INT4, INT2, INT32, INT64 = (
+    getattr(schema.TensorType, name)
+    for name in ("FLOAT32", "FLOAT16", "INT8", "INT16", "INT4", "INT2", "INT32", "INT64")
 )
 CONV, DENSE = "CONV_2D", "FULLY_CONNECTED"
 INPUT = {CONV: (1, 6, 6, 3), DENSE: (1, 24)}
 WEIGHTS = {CONV: (4, 3, 3, 3), DENSE: (6, 24)}
 # What an engine may be off by, as a share of the largest answer.
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "dynamic_range": 0.03, "full_integer": 0.03, "int16x8": 1e-2,
-             "int4": 0.03}  # fmt: skip
+             "int4": 0.03, "int2": 0.03, "weight_only_int8": 1e-2, "weight_only_int4": 1e-2}  # fmt: skip
+# How the weights are stored where it is not in eight bits, and the largest of them.
+STORED = {"int4": INT4, "weight_only_int4": INT4, "int2": INT2}
+LARGEST = {INT8: 127, INT4: 7, INT2: 1}
+BITS = {INT4: 4, INT2: 2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """One form of a layer: its name, whether its operators state the versions they need."""
+    """One form of layers: its name, whether its operators state the versions they need, and the layers it is for."""
 
     scheme: str
     layout: str = "per_channel"
     stamped: bool = True
+    operators: tuple[str, ...] = (CONV, DENSE)
 
     def name(self, operator: str) -> str:
         """Return the name that the probe's document has for the model."""
@@ -65,19 +71,22 @@ FORMS = (
     Form(scheme="dynamic_range", layout="per_tensor"),
     Form(scheme="int16x8"),
     Form(scheme="int4"),
+    Form(scheme="int2", operators=(DENSE,)),
+    Form(scheme="weight_only_int8"),
+    Form(scheme="weight_only_int4"),
 )
 
 
 def stored_weights(operator: str, form: Form) -> tuple[Array, Array]:
     """Return the weights as integers, and their scale for each channel."""
     shape = WEIGHTS[operator]
-    span = 7 if form.scheme == "int4" else 127
+    span = LARGEST[STORED.get(form.scheme, INT8)]
     count = int(np.prod(shape))
     numbers = np.arange(count) * 97 % 251 * (2 * span) // 250 - span
     # Sums that nearly cancel would show the rounding of the activations larger than it is.
     numbers = np.where(numbers < -1, numbers // 3, numbers).reshape(shape)
     steps = np.zeros(shape[0]) if form.layout == "per_tensor" else np.arange(shape[0]) % 3 * 2
-    return numbers.astype(np.int64), 2.0 ** (steps - (5 if span == 7 else 9))
+    return numbers.astype(np.int64), 2.0 ** (steps - {127: 9, 7: 5, 1: 2}[span])
 
 
 def answer(operator: str, weights: Array, bias: Array) -> Array:
@@ -123,9 +132,10 @@ class Writer:
     def constant(self, values: Array, kind: int, scales: Any = ()) -> int:
         """Return the index of a new constant."""
         index = self.tensor(values.shape, kind, scales)
-        if kind == INT4:
-            pairs = values.reshape(-1, 2) & 15
-            values = (pairs[:, 0] | pairs[:, 1] << 4).astype(np.uint8)
+        if kind in BITS:
+            bits = BITS[kind]
+            parts = values.reshape(-1, 8 // bits) & (1 << bits) - 1
+            values = (parts << np.arange(0, 8, bits)).sum(1).astype(np.uint8)
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(values.tobytes(), np.uint8)
         self.model.buffers.append(buffer)
@@ -210,7 +220,9 @@ def layer(operator: str, form: Form) -> tuple[bytes, Array]:
         half = made.constant(weights.astype(np.float16), FLOAT16)
         w = made.operator("DEQUANTIZE", [half], made.tensor(weights.shape, FLOAT32))
     else:
-        w = made.constant(numbers.astype(np.int8), INT4 if form.scheme == "int4" else INT8, scales)
+        w = made.constant(numbers.astype(np.int8), STORED.get(form.scheme, INT8), scales)
+    if form.scheme.startswith("weight_only"):
+        w = made.operator("DEQUANTIZE", [w], made.tensor(weights.shape, FLOAT32))
     y = made.tensor(wanted.shape, FLOAT32)
     made.operator(operator, [inner, w, b], y if back is None else back, options)
     if back is not None:
@@ -222,7 +234,7 @@ def layer(operator: str, form: Form) -> tuple[bytes, Array]:
 def layers() -> Iterator[tuple[str, float, bytes, Array]]:
     """Yield each model with its name, its tolerance and its answer."""
     for form in FORMS:
-        for operator in (CONV, DENSE):
+        for operator in form.operators:
             yield form.name(operator), TOLERANCE[form.scheme], *layer(operator, form)
 
 

@@ -19,10 +19,13 @@ from edgepack_runtime.profile import ENGINES, DeviceProfile, KnownWrong, Source
 __all__ = ["ImportedProfile", "default_name", "profile_of_probe"]
 
 _OPERATORS = ("CONV_2D", "FULLY_CONNECTED")
-# Those that the probe tries: of the others it says nothing, and neither does the profile.
+# Those that the probe tries. A probe made before it tried one says so, and the profile does not support it.
 _LAYOUTS = {"float32": "plain", "float16": "plain", "dynamic_range": PER_CHANNEL, "full_integer": PER_CHANNEL}
-_LAYOUTS |= {"int16x8": PER_CHANNEL, "dynamic_int4": PER_CHANNEL}
-_TRIED_AS = {"dynamic_int4": "int4"}
+_LAYOUTS |= {"int16x8": PER_CHANNEL, "dynamic_int4": PER_CHANNEL, "dynamic_int2": PER_CHANNEL}
+_LAYOUTS |= {"weight_only_int8": PER_CHANNEL, "weight_only_int4": PER_CHANNEL}
+_TRIED_AS = {"dynamic_int4": "int4", "dynamic_int2": "int2"}
+# Those that edgepack makes of dense layers only.
+_DENSE_ONLY = ("dynamic_int2",)
 _MAX_NAME, _MAX_REASON = 31, 1000
 
 
@@ -69,7 +72,7 @@ def profile_of_probe(probe: Probe, name: str, engine: str | None = None) -> Impo
     wrong = tuple(
         KnownWrong(scheme=scheme, reason="; ".join(lack)[:_MAX_REASON], source=_source("measured", by))
         for scheme, lack in lacking.items()
-        if any(_model(chosen, scheme, operator).verdict == "wrong" for operator in _OPERATORS)
+        if any(_model(chosen, scheme, operator).verdict == "wrong" for operator in _operators(scheme))
     )
     profile = replace(
         base,
@@ -129,8 +132,12 @@ def _model(engine: ProbedEngine, scheme: str, operator: str) -> ProbedModel:
     return engine.model(name) or untried
 
 
+def _operators(scheme: str) -> tuple[str, ...]:
+    return _OPERATORS[1:] if scheme in _DENSE_ONLY else _OPERATORS
+
+
 def _lacking(engine: ProbedEngine, scheme: str) -> Iterator[str]:
-    for operator in _OPERATORS:
+    for operator in _operators(scheme):
         model = _model(engine, scheme, operator)
         if model.verdict == "wrong":
             yield (

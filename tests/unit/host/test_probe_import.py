@@ -36,7 +36,8 @@ def test_a_board_where_everything_works_gives_a_profile_that_passes_its_check():
     assert [finding for finding in check_profile(made.profile) if finding.severity == ERROR] == []
     assert made.profile.hardware.board == "Raspberry Pi 4 Model B Rev 1.5"
     assert made.profile.quantization == (
-        "full_integer", "dynamic_range", "float16", "float32", "int16x8", "dynamic_int4",
+        "full_integer", "dynamic_range", "float16", "float32", "int16x8", "weight_only_int8", "weight_only_int4",
+        "dynamic_int4", "dynamic_int2",
     )  # fmt: skip
     assert made.notes == ()
 

@@ -28,7 +28,8 @@ def test_it_is_small():
 
 @every_model
 def test_a_model_is_of_the_scheme_it_is_named_for(model):
-    assert scheme_of(model.model) == ("dynamic_int4" if model.name.startswith("int4") else model.name.split("/")[0])
+    named = model.name.split("/")[0]
+    assert scheme_of(model.model) == (f"dynamic_{named}" if named in ("int4", "int2") else named)
 
 
 @every_model
