@@ -9,7 +9,7 @@ import pytest
 
 import bundlekit
 from bundlekit import HEADER, POLICY, Recipe, check, open_all, seed, sign_again, stored_entries
-from edgepack_runtime._room import Room, room_in
+from edgepack_runtime._room import Room, room_in, wipe
 from edgepack_runtime.compression import MAX_WINDOW, NO_COMPRESSION, ZSTD, decompress, supported
 from edgepack_runtime.encryption import encrypt_entry, entry_context, segment_digests
 from edgepack_runtime.errors import FormatError, IncompatibleError, PayloadError
@@ -66,6 +66,20 @@ def test_the_packed_plaintext_is_overwritten_after_use(monkeypatch: pytest.Monke
     monkeypatch.setattr("edgepack_runtime.verify.decompress", watched)
     open_all(bundle(frame()), policy=EVERYTHING)
     assert [any(packed) for packed in seen] == [False]
+
+
+def test_what_was_unpacked_on_the_way_is_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    before: list[bytes] = []
+    buffers: list[memoryview] = []
+
+    def watched(buffer: memoryview) -> None:
+        before.append(bytes(buffer))
+        buffers.append(buffer)
+        wipe(buffer)
+
+    monkeypatch.setattr("edgepack_runtime.compression.wipe", watched)
+    open_all(bundle(frame()), policy=EVERYTHING)
+    assert ([CONTENT.endswith(piece) for piece in before], any(map(any, buffers))) == ([True], False)
 
 
 def test_a_frame_with_a_checksum_opens_too() -> None:
