@@ -17,7 +17,10 @@ from edgepack import _flatbuffer_edit
 from edgepack._oprules import needed_version
 from edgepack.flatbuffer import ModelView, read_model
 
-__all__ = ["minimum_runtime", "release", "required_versions", "stamp"]
+__all__ = ["BUILT_IN_CUSTOM", "minimum_runtime", "release", "required_versions", "stamp"]
+
+# Custom by name only: both engines' wheels have it, in one version.
+BUILT_IN_CUSTOM = ("TFLite_Detection_PostProcess",)
 
 _METADATA = "min_runtime_version"
 _METADATA_BYTES = 16

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgepack.converters._edges import NOWHERE, Port, entered, left
 from edgepack.errors import ConversionError
+from edgepack.opversions import BUILT_IN_CUSTOM
 from edgepack_runtime.tensors import TensorSpec
 
 __all__ = [
@@ -33,8 +34,6 @@ _COMPUTED_IN = {
     "bool": ("int32",),
     "int64": ("int32",),
 }
-# Custom by name only: both engines' wheels have it.
-_BUILT_IN = ("TFLite_Detection_PostProcess",)
 _STATE_OPERATORS = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 
 
@@ -96,7 +95,7 @@ def refuse_foreign_operators(data: bytes, *, stateful: bool = False) -> None:
         code = model.OperatorCodes(i)
         name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an unknown operator")
         custom = (code.CustomCode() or b"").decode("utf-8", "replace")
-        if custom in _BUILT_IN:
+        if custom in BUILT_IN_CUSTOM:
             continue
         if name == "CUSTOM" or custom:
             kind = "TensorFlow (Flex)" if custom.startswith("Flex") else "custom"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from tinymodels import LITERT, TFLITE, request, tiny
@@ -154,6 +155,12 @@ def test_custom_operators_are_refused_by_name() -> None:
     code.customCode = "FlexTanh"
     found = finding(edit.pack(objects), "custom ops", profile())
     assert (found.holds, found.found) == (False, "FlexTanh")
+
+
+def test_the_custom_operator_that_engines_have_is_none() -> None:
+    model = Path(__file__).parents[2] / "data" / "engines" / "detection.tflite"
+    found = finding(model.read_bytes(), "custom ops", profile())
+    assert (found.holds, found.found) == (True, "none")
 
 
 def test_storage_is_held_against_the_budget_to_the_byte() -> None:

@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.ciphers import aead
 
 from edgepack_runtime import _crypto
 
-PUBLIC = [(aead, "AESGCM"), *((serialization, name) for name in _crypto.__all__ if hasattr(serialization, name))]
+# Named here: the wheel for devices has no ``__all__`` in this module.
+NAMES = ("Encoding", "PublicFormat", "load_der_public_key", "load_pem_private_key", "load_pem_public_key")
+PUBLIC = [(aead, "AESGCM"), *((serialization, name) for name in NAMES)]
 # A version without the names that are not promised: all that they are needed for is there before they go.
 ELSEWHERE = """
 import sys
