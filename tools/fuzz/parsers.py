@@ -129,10 +129,10 @@ NOT_OUTSIDE = {
     "edgepack.shrunk": "constants of a model that this build made",
     "edgepack.trained": "options that edgepack.training_steps wrote",
     "edgepack.training": "in the child, on options that edgepack.training_steps wrote, and what Keras saved there",
+    "edgepack.training_steps": "options that it wrote itself",
     "edgepack.vela": "in the child, on what vela wrote",
     "edgepack.tensor_types": "a table that ships with edgepack",
     "edgepack_runtime.apart": "what a fork of this process wrote",
     "edgepack_runtime.encryption": "a nonce that this process derived; the chunks are authenticated first",
-    "edgepack_runtime.plaintext": "anonymous memory, no file",
     "edgepack_runtime.probing": "models that ship with it; its document is read by edgepack.probed",
 }
