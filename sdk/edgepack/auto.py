@@ -23,6 +23,7 @@ from edgepack.journal import Journal, open_journal
 from edgepack.layer_error import LayerRequest, Places
 from edgepack.mixing import MIXED, Searching, families, harms_of, search_family
 from edgepack.model import Refusal, TFLiteModel
+from edgepack.ownmetric import function_notes
 from edgepack.pareto import front
 from edgepack.passoptions import PassOrder
 from edgepack.recipe import AUTO
@@ -33,7 +34,7 @@ from edgepack.trials import Harm, Loss, Search, Trial, Tried, confidences, cost_
 from edgepack_runtime._files import file_error
 from edgepack_runtime.profile import DeviceProfile
 
-__all__ = ["search_for"]
+__all__ = ["build_digest", "search_for"]
 
 _DIGITS = 4
 # Layers are looked into with so many samples.
@@ -95,7 +96,7 @@ def search_for(work: Work, profile: DeviceProfile, reporter: Reporter) -> tuple[
     except OSError as error:
         raise file_error("make", folder, error) from None
     path = folder / f"{work.recipe.product}-{profile.name}.candidates"
-    with open_journal(path, _build_digest(work, profile), Trial, reporter.say) as journal:
+    with open_journal(path, build_digest(work, profile), Trial, reporter.say) as journal:
         bench = _Measuring(hunt, journal)
         try:
             for scheme in _schemes(work, profile):
@@ -144,11 +145,14 @@ def _schemes(work: Work, profile: DeviceProfile) -> tuple[str, ...]:
     return tuple(scheme for scheme in named if scheme != MIXED)
 
 
-def _build_digest(work: Work, profile: DeviceProfile) -> str:
+def build_digest(work: Work, profile: DeviceProfile) -> str:
     """Return a digest of what the figures of a candidate depend on.
 
     The source's digest stands for the converted model: converters do not give the same bytes twice. The number of
     candidates is not in it, so that a search can be continued with more of them.
+
+    Raises:
+        FileError: the file of the user's own metric cannot be read.
     """
     recipe, inputs = work.recipe, work.inputs
     parts = (
@@ -162,6 +166,8 @@ def _build_digest(work: Work, profile: DeviceProfile) -> str:
         repr(recipe.gate),
         repr(replace(recipe.optimize, candidates=1, objective="size")),
         repr((recipe.converter, recipe.via, recipe.layout, recipe.keep_names)),
+        # How the same files become samples, what their classes are, and the code of a metric.
+        repr((recipe.processing, recipe.reading, inputs.labels, function_notes(recipe.gate))),
         f"edgepack {__version__}, ai-edge-quantizer {version('ai-edge-quantizer')}",
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -7,29 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from edgepack import __version__
 from edgepack.c_source import CModel, c_files
+from edgepack.candidate import apply_pass
 from edgepack.conversion import Converted, host_place
 from edgepack.errors import GateError, PassError, ProfileError, RecipeError
 from edgepack.foreseen import check_asked, check_converted, doubts_of
 from edgepack.inputs import BuildInputs, check_output, read_inputs
-from edgepack.lean import PassCall
 from edgepack.micro_judge import Judged, MicroBench, judge
 from edgepack.micro_profile import Micro, find_micro
-from edgepack.model import PassRequest, PassResult, Refusal, StepRecord
-from edgepack.passoptions import PassOptions, PassOrder
+from edgepack.model import Refusal, StepRecord
+from edgepack.passoptions import PassOptions
 from edgepack.recipe import AUTO, Recipe
 from edgepack.reporter import Reporter
 from edgepack.schemes import is_stateful, scheme_of
 from edgepack.statement import STATEMENT_FILE, sign_statement
 from edgepack.toolchain import Toolchain, ensure, locate
 from edgepack.trained import convert_trained
-from edgepack.worker import Workplace, run_task
+from edgepack.worker import Workplace
 from edgepack_runtime._files import write_all_whole
 from edgepack_runtime.errors import InputError
 from edgepack_runtime.keyfiles import PassphraseSource
@@ -212,10 +211,10 @@ def _check_version(toolchain: Toolchain, version: str, profile: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """An accepted candidate, and the pass that made it where one did."""
+    """An accepted candidate, and the steps that made it."""
 
     judged: Judged
-    step: StepRecord | None
+    history: tuple[StepRecord, ...]
 
 
 def _choose(
@@ -231,8 +230,9 @@ def _choose(
         with reporter.step(f"making the {scheme} model and running it under {profile.engine} for {profile.name}"):
             try:
                 order = _INTEGERS.changed(recipe.passes).order(scheme, _OPERATORS_OF)
-                model, step = _quantized(converted, order, bench)
-                judged = judge(model, scheme, profile, converted.samples, bench)
+                feeds = converted.samples.calibration_feeds()
+                made = apply_pass(converted.model, order, feeds, bench.host, keep_names=bench.keep_names)
+                judged = judge(made.data, scheme, profile, converted.samples, bench)
             except PassError as error:
                 refusals.append(
                     Refusal(
@@ -246,30 +246,9 @@ def _choose(
                 )
                 continue
         if not judged.refusals:
-            return _Found(judged=judged, step=step), ()
+            return _Found(judged=judged, history=made.history), ()
         refusals += judged.refusals
     return None, tuple(refusals)
-
-
-def _quantized(converted: Converted, order: PassOrder, bench: MicroBench) -> tuple[bytes, StepRecord | None]:
-    """Return the model quantized as ordered, and the record of it."""
-    source = converted.model.data
-    calibration = converted.samples.calibration_feeds()
-    start = time.monotonic()
-    request = PassRequest(model=source, engine=order.engine, options=order.options, calibration=calibration)
-    call = PassCall(scheme=order.scheme, request=request, keep_names=bench.keep_names)
-    result = run_task("edgepack.lean:run", call, PassResult, bench.host)
-    if order.scheme == AS_IS and not result.notes:
-        return source, None
-    step = StepRecord(
-        use=order.scheme,
-        tool="; ".join([result.tool, *result.notes]),
-        options=order.options,
-        input_digest=hashlib.sha256(source).hexdigest(),
-        output_digest=hashlib.sha256(result.model).hexdigest(),
-        seconds=time.monotonic() - start,
-    )
-    return result.model, step
 
 
 def _files(
@@ -290,7 +269,7 @@ def _files(
             golden=judged.golden,
         )
     )
-    steps = [asdict(step) for step in (*converted.model.history, *([] if found.step is None else [found.step]))]
+    steps = [asdict(step) for step in found.history]
     statement = {
         "statement": 1,
         "tool": f"edgepack {__version__}",
