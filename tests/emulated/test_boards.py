@@ -22,17 +22,32 @@ from edgepack_runtime.golden import pack_golden
 from pytestalone import link_pytest
 
 pytestmark = pytest.mark.slow
-# One starts a process; one counts descriptors, and the emulator's own come and go.
+# They start a process, which an emulated program cannot; one counts descriptors, and the emulator's own come and go.
 NATIVE_ONLY = (
+    "test_activation.py::test_a_crash_while_it_is_opened_counts_as_a_start",
+    "test_device.py::test_a_key_and_its_passphrase_may_come_from_pipes",
+    "test_engines.py::test_the_engines_are_found_in_an_archive_too",
     "test_engines.py::test_listing_the_installed_engines_imports_none_of_them",
+    "test_enrolment.py::test_a_process_that_made_a_key_dumps_no_core",
+    "test_files.py::test_a_full_disk",
+    "test_files.py::test_a_secret_is_waited_for",
+    "test_files.py::test_without_hard_links",
+    "test_observe.py::test_an_application_that_does_not_log_does_not_import_logging",
+    "test_plaintext.py::test_without_core_dumps_an_ordinary_user_still_opens_the_model",
     "test_session.py::test_a_closed_session_and_a_refused_bundle_hold_no_descriptors",
+    "test_stored_trust.py::test_two_updates_at_one_time_cannot_bring_an_older_document_back",
 )
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "tests" / "data" / "mnist"
-# A bundle's path from its bytes to its outputs, and the device's own files. The rest of tests/unit/runtime starts
-# processes, which an emulated program cannot, needs hypothesis, part of which is native, or takes minutes.
+# A bundle's path from its bytes to its outputs, and the device's own files.
 DEVICE_TESTS = ("container", "encryption", "engines", "grants", "pool", "session", "sidecar", "signing", "statefile",
                 "table", "trial", "trust", "verify")  # fmt: skip
+# The store, updates, and what comes before and behind a model: these take minutes. What is left of tests/unit/runtime
+# is about starting processes, or needs hypothesis or Pillow, part of which is native.
+LONGER_TESTS = ("acceptance", "activation", "ahead", "boxes", "data", "device", "enrolment", "files", "installation",
+                "live", "observe", "pictures", "plaintext", "predict", "processing_declaration", "profile",
+                "requires", "revocation", "slots", "sound", "state", "store", "stored_trust",
+                "trust_update")  # fmt: skip
 
 
 def test_a_program_on_the_board_sees_the_profiles_processor(emulated):
@@ -42,11 +57,10 @@ def test_a_program_on_the_board_sees_the_profiles_processor(emulated):
     assert done.stdout.split() == [hardware.arch, str(hardware.cores)], done.stderr
 
 
-@pytest.fixture(scope="module")
-def device_tests(userlands, tmp_path_factory):
+def run_on_boards(names, userlands, pytest_folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
     """Return how the runtime's own tests ended, by profile; both boards run beside each other."""
-    folders = [ROOT / "runtime", ROOT / "tests", link_pytest(tmp_path_factory.mktemp("pytest"), foreign=True)]
-    tests = [f"tests/unit/runtime/test_{name}.py" for name in DEVICE_TESTS]
+    folders = [ROOT / "runtime", ROOT / "tests", link_pytest(pytest_folder, foreign=True)]
+    tests = ["-m", "not slow and not long", *(f"tests/unit/runtime/test_{name}.py" for name in names)]
     tests += [f"--deselect=tests/unit/runtime/{name}" for name in NATIVE_ONLY]
 
     def run(name: str) -> subprocess.CompletedProcess[str]:
@@ -59,8 +73,25 @@ def device_tests(userlands, tmp_path_factory):
         return dict(zip(userlands, pool.map(run, userlands), strict=True))
 
 
+@pytest.fixture(scope="module")
+def device_tests(userlands, tmp_path_factory):
+    return run_on_boards(DEVICE_TESTS, userlands, tmp_path_factory.mktemp("pytest"))
+
+
+@pytest.fixture(scope="module")
+def longer_tests(userlands, tmp_path_factory):
+    return run_on_boards(LONGER_TESTS, userlands, tmp_path_factory.mktemp("pytest"))
+
+
 def test_the_runtimes_own_tests_pass_on_the_board(emulated, device_tests):
     done = device_tests[emulated.profile.name]
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+@pytest.mark.long
+def test_the_tests_of_the_store_and_of_predictions_pass_on_the_board(emulated, longer_tests):
+    done = longer_tests[emulated.profile.name]
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
 
