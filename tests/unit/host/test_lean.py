@@ -15,8 +15,10 @@ from edgepack import _flatbuffer_edit as edit
 from edgepack.candidate import apply_pass
 from edgepack.conversion import host_place
 from edgepack.flatbuffer import ModelView, read_model
+from edgepack.layer_match import match_layers
 from edgepack.lean import PassCall, lean, run
 from edgepack.model import TFLiteModel
+from edgepack.passes import full_integer
 from edgepack.passoptions import PassOrder
 from edgepack.reporter import Reporter
 from edgepack_runtime.manifest import AS_IS
@@ -137,6 +139,13 @@ def test_an_entry_of_the_operator_table_that_no_operator_is_of_goes() -> None:
     smaller, _ = lean(edit.pack(model))
     kinds = [[operator.name for _, operator in read_model(data).operators()] for data in (tiny("digits"), smaller)]
     assert (len(read_model(smaller).opcodes), kinds[1]) == (len(model.operatorCodes) - 1, kinds[0])
+
+
+def test_layers_of_a_lean_model_are_found_and_called_as_in_the_float_model() -> None:
+    made = full_integer.run(request("digits")).model
+    found = [match_layers(read_model(tiny("digits")), read_model(data)).layers for data in (made, lean(made)[0])]
+    names = [layer.name for layer in found[1]]
+    assert (found[1], all(names), len(set(names)) > 5) == (found[0], True, True)
 
 
 def test_what_is_lean_already_is_left_as_it_is() -> None:
