@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 
 from edgepack import __version__
 from edgepack.candidate import SIMILARITY, Candidate, Samples, apply_pass, examine, judged_as
@@ -31,7 +32,7 @@ from edgepack.release import Chosen, Work
 from edgepack.reporter import Reporter
 from edgepack.schemes import is_stateful
 from edgepack.trials import Harm, Loss, Search, Trial, Tried, confidences, cost_of, finalists, margin, unpromising
-from edgepack_runtime._files import file_error
+from edgepack_runtime._files import file_error, read_capped
 from edgepack_runtime.profile import DeviceProfile
 
 __all__ = ["build_digest", "search_for"]
@@ -41,6 +42,8 @@ _DIGITS = 4
 _SAMPLES = 6
 # Where two families are searched, the first may use so much of what is left.
 _FIRST_FAMILY = 0.7
+# More than anybody writes by hand.
+_MAX_CODE = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +107,8 @@ def search_for(work: Work, profile: DeviceProfile, reporter: Reporter) -> tuple[
             _mix(hunt, bench)
             return _judged(hunt, tuple(bench.trials))
         except (KeyboardInterrupt, SystemExit):
-            reporter.say(
-                f"stopped: {len(bench.trials)} candidates are kept in {path}; the same command goes on there"
-            )
+            kept = journal.written()
+            reporter.say(f"stopped: {kept} candidates are kept in {path}; the same command goes on there")
             raise
 
 
@@ -152,7 +154,7 @@ def build_digest(work: Work, profile: DeviceProfile) -> str:
     candidates is not in it, so that a search can be continued with more of them.
 
     Raises:
-        FileError: the file of the user's own metric cannot be read.
+        FileError: the file of the user's own metric or network cannot be read.
     """
     recipe, inputs = work.recipe, work.inputs
     parts = (
@@ -168,9 +170,15 @@ def build_digest(work: Work, profile: DeviceProfile) -> str:
         repr((recipe.converter, recipe.via, recipe.layout, recipe.keep_names)),
         # How the same files become samples, what their classes are, and the code of a metric.
         repr((recipe.processing, recipe.reading, inputs.labels, function_notes(recipe.gate))),
+        # The code that builds the network a state dict has the weights of.
+        "" if recipe.module is None else _code_digest(recipe.module.path),
         f"edgepack {__version__}, ai-edge-quantizer {version('ai-edge-quantizer')}",
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _code_digest(path: Path) -> str:
+    return hashlib.sha256(read_capped(path, _MAX_CODE)).hexdigest()
 
 
 class _Measuring:

@@ -38,6 +38,14 @@ class Journal(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def written(self) -> int:
+        """Return how many entries the file has: also one that Ctrl-C met on its way from the file into this object.
+
+        Raises:
+            FileError: the file is damaged.
+        """
+        return max(len(_whole_lines(self._descriptor, self._path)[0]) - 1, 0)
+
     def find(self, key: str) -> T | None:
         """Return the entry of that key, or None."""
         return self._entries.get(key)

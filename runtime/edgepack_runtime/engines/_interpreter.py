@@ -200,7 +200,9 @@ class InterpreterEngine:
 
     def _lend(self, use: Callable[[dict[str, Array]], Got], tensors: _Indices, *, writeable: bool) -> Got:
         self._check_lent()
-        views = {name: np.asarray(self._interpreter.tensor(index)()) for name, index in tensors}
+        # Not the one that ran: `fill` may have closed this.
+        interpreter = self._opened()
+        views = {name: np.asarray(interpreter.tensor(index)()) for name, index in tensors}
         # An output may be a constant, which lies in the file.
         self._lent = tuple(_lent(view, writeable) for view in views.values())
         try:

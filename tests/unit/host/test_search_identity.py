@@ -17,7 +17,7 @@ from edgepack.gate import Gate
 from edgepack.inputs import read_inputs
 from edgepack.preparation import take_preparation
 from edgepack.reading import Reading
-from edgepack.recipe import Recipe
+from edgepack.recipe import Recipe, UserModule
 from edgepack.release import Work
 from edgepack.reporter import Reporter
 from edgepack_runtime._fields import Fields
@@ -81,3 +81,12 @@ def test_data_read_otherwise_are_other_data(work: Work) -> None:
 def test_classes_in_another_order_are_other_labels(work: Work) -> None:
     one, other = (dataclasses.replace(work.inputs, labels=labels) for labels in (("cat", "dog"), ("dog", "cat")))
     assert identity(dataclasses.replace(work, inputs=one)) != identity(dataclasses.replace(work, inputs=other))
+
+
+def test_a_network_whose_code_was_edited_is_another_one(work: Work, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("WIDTH = 8\n")
+    recipe = dataclasses.replace(work.recipe, module=UserModule(path=tmp_path / "net.py", entry="Net"))
+    work = dataclasses.replace(work, recipe=recipe)
+    before = identity(work)
+    (tmp_path / "net.py").write_text("WIDTH = 9\n")
+    assert identity(work) != before

@@ -343,6 +343,15 @@ def test_a_run_within_a_run_in_place_is_refused_and_does_not_wait_for_itself(two
     assert list(two_by_two.run(feeds())) == ["yes", "maybe"]
 
 
+def test_a_close_within_a_run_in_place_is_an_error_of_the_engine(two_by_two: Engine):
+    def fill_and_close(views: dict[str, np.ndarray]) -> None:
+        fill(views)
+        two_by_two.close()
+
+    with pytest.raises(EngineError, match="closed"):
+        two_by_two.run_in_place(fill_and_close, lambda outputs: None)
+
+
 def test_what_the_functions_of_a_run_in_place_raise_is_raised(two_by_two: Engine):
     with pytest.raises(KeyError, match="nobody"):
         two_by_two.run_in_place(lambda views: views["nobody"], lambda outputs: None)
