@@ -6,6 +6,7 @@ import csv
 import difflib
 import hashlib
 import io
+import math
 import re
 from array import array
 from collections.abc import Iterator, Sequence
@@ -77,7 +78,7 @@ def load_csv(path: Path, what: str, reading: Reading, labels: Sequence[str]) -> 
     Args:
         path: the file: UTF-8, commas, a header.
         what: ``calibration`` or ``evaluation``, for messages.
-        reading: which column has the labels, and the dtype of the others.
+        reading: which column has the labels, and the dtype and shape of the others.
         labels: the names of the classes, in the model's order; a label may be one of them.
 
     Raises:
@@ -103,7 +104,16 @@ def load_csv(path: Path, what: str, reading: Reading, labels: Sequence[str]) -> 
         name: _array(parts, reading.csv_dtype)
         for name, parts in _grouped(columns, reading.label_column, where).items()
     }
+    if reading.shape:
+        arrays[UNNAMED] = _shaped(arrays.get(UNNAMED), reading, where)
     return dataset_of(path, arrays, hashlib.sha256(data).hexdigest(), where)
+
+
+def _shaped(samples: Array | None, reading: Reading, where: str) -> Array:
+    if samples is None or math.prod(reading.shape) != samples.shape[1]:
+        found = "columns of several inputs" if samples is None else f"{samples.shape[1]} columns of features"
+        raise DatasetError(f"{where}: csv_shape {reading.csv_shape} for {found}, wanted {math.prod(reading.shape)}")
+    return samples.reshape(-1, *reading.shape)
 
 
 def _rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:

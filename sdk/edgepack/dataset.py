@@ -227,7 +227,7 @@ def _bind(array: Array, spec: TensorSpec, what: str) -> Array:
         raise DatasetError(
             f"{what}: array {spec.name!r} has samples of shape {list(array.shape[1:])}, "
             f"expected [{', '.join(map(str, sample))}]",
-            hint="sound from a folder gets the shape that processing.audio.shape says"
+            hint="data.csv_shape gives the samples of a CSV file a shape, processing.audio.shape sounds in a folder"
             if array[0].size == math.prod(sample)
             else "",
         )

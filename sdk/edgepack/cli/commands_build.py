@@ -56,6 +56,10 @@ def build(
     csv_dtype: Annotated[
         str | None, typer.Option(metavar="DTYPE", help="What a CSV file's features are. Default: float32.")
     ] = None,
+    csv_shape: Annotated[
+        str | None,
+        typer.Option(metavar="N,N", help="Shape of a CSV file's sample, row by row. Default: a list of its columns."),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -236,6 +240,7 @@ def build(
             windows=windows,
             label_column=label_column,
             csv_dtype=csv_dtype,
+            csv_shape=csv_shape,
             metric=metric_name,
             metric_function=function,
             max_drop=max_drop,

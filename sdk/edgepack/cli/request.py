@@ -39,7 +39,7 @@ __all__ = [
     "trust_from",
 ]
 
-_READING = ("windows", "label_column", "csv_dtype")
+_READING = ("windows", "label_column", "csv_dtype", "csv_shape")
 _DATA_FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<entry>[A-Za-z_][A-Za-z0-9_]*)(:(?P<given>.+))?")
 _OPTIMIZE = ("max_latency", "max_size", "search", "objective", "candidates", "seed")
 
@@ -58,6 +58,7 @@ class Overrides:
     windows: int | None
     label_column: str | None
     csv_dtype: str | None
+    csv_shape: str | None
     metric: str | None
     metric_function: MetricFunction | None
     max_drop: float | None

@@ -80,6 +80,27 @@ def test_whole_numbers_are_exact_where_the_dtype_is_one(read):
     assert (found.tolist(), found.dtype) == ([[2**63 - 1, -(2**63)]], np.int64)
 
 
+def test_columns_get_the_shape_that_is_declared_row_by_row(read):
+    assert read("a,b,c,d,y\n1,2,3,4,0\n5,6,7,8,1\n", csv_shape="1,2,2").feeds["x"].tolist() == [
+        [[[1, 2], [3, 4]]],
+        [[[5, 6], [7, 8]]],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "found"), [("a,b,c", "3 columns of features"), ("m[0],i[0],i[1]", "columns of several inputs")]
+)
+def test_another_number_of_columns_than_the_shape_has_places_is_refused(read, header, found):
+    with pytest.raises(DatasetError, match=rf"csv_shape 2,2 for {found}, wanted 4"):
+        read(f"{header}\n1,2,3\n", csv_shape="2,2")
+
+
+@pytest.mark.parametrize("shape", ["28x28", "28,", "0,4", "-1,4", "28, 28", "1234567", "٣,4"])
+def test_what_is_no_shape_is_refused(shape):
+    with pytest.raises(RecipeError, match=r"data\.csv_shape .* is no shape of a sample, such as 28,28"):
+        Reading(csv_shape=shape)
+
+
 def test_what_other_programs_write_is_read(read):
     text = b'\xef\xbb\xbf"sepal","petal, wide",y\r\n"5.1", 0.2 ,0\r\n\r\n'
     assert read(text).feeds["x"].tolist() == [[np.float32(5.1), np.float32(0.2)]]

@@ -299,6 +299,7 @@ def flat(found: Recipe) -> dict[str, object]:
         ("windows", 4, "reading.windows"),
         ("label_column", "class", "reading.label_column"),
         ("csv_dtype", "int32", "reading.csv_dtype"),
+        ("csv_shape", "28,28", "reading.csv_shape"),
         ("schemes", ("auto",), "schemes"),
         ("signing_key", "pkcs11:token=other", "signing_key"),
         ("recipients", (Path("other.pem"),), "recipients"),
