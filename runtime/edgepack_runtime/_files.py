@@ -33,6 +33,7 @@ __all__ = [
 
 # Seconds until a pipe must have brought all it has: the program behind it may ask its user something first.
 PIPE_PATIENCE = 60.0
+_PIECE = 1 << 20
 # What file systems without hard links answer to `link`: FAT and exFAT, as on USB sticks, and some on networks.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
@@ -100,7 +101,8 @@ def _read_all(descriptor: int, most: int, patience: float | None) -> bytes | Non
         while most > 0:
             if deadline is not None and not _readable(descriptor, deadline - time.monotonic()):
                 return None
-            parts.append(os.read(descriptor, most))
+            # Room is made for all that is asked for, however short the file is.
+            parts.append(os.read(descriptor, min(most, _PIECE)))
             most -= len(parts[-1])
             if not parts[-1]:
                 break

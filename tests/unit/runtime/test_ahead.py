@@ -70,6 +70,15 @@ def test_the_other_thread_has_ended_when_the_work_is_done():
     assert threads() == []
 
 
+@pytest.fixture
+def interruptible():
+    """A process that a shell began in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_stops_both_threads_and_goes_on():
     """What they write into may be given back, and its descriptor to somebody else, as soon as this has returned."""
     done = []
